@@ -1,0 +1,38 @@
+# make demo [IMAGE=photo.png]   compress and decompress one photograph, compare with JPEG
+# make test                     set up .venv with all extras, then lint, types and tests
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip install --quiet -c constraints.txt
+IMAGE  ?=
+ALL     = train,eval,classic,cluster,demo,dev
+
+.PHONY: demo test lint types clean
+
+demo: $(VENV)/.core
+	$(BIN)/python tools/demo.py $(IMAGE)
+
+test: lint types
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.all
+	$(BIN)/mypy
+
+# Stamps: an environment is made once and again only when what it is made from changes.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[demo]'
+	touch $@
+
+$(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[$(ALL)]'
+	touch $@ $(VENV)/.core
+
+clean:
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache

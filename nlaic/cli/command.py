@@ -1,0 +1,129 @@
+"""What the commands share: options and their ranges, the loop over files, exit codes."""
+
+import argparse
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
+
+from nlaic.cli.files import Job, UsageError
+from nlaic.cli.progress import Reporter, reason, say
+from nlaic.errors import NlaicError
+from nlaic.version import __version__
+
+T = TypeVar("T")
+
+FAILURES = (NlaicError, OSError, MemoryError)
+EXIT_CODES = "exit code: 0 all done, 1 something failed, 2 usage, 130 interrupted"
+
+
+class StopError(NlaicError):
+    """A failure that every further file would share, such as missing weights."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, without prefixes of options."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, epilog=EXIT_CODES, allow_abbrev=False)
+        self.add_argument("--version", action="version", version=f"{prog} {__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and end with 2."""
+        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def ranged(kind: Callable[[str], T], allowed: str, accepts: Callable[[T], bool]) -> Callable[[str], T]:
+    """An argparse type that refuses with what is allowed and what was got."""
+
+    def parse(text: str) -> T:
+        try:
+            value = kind(text)
+        except ValueError:
+            accepted = False
+        else:
+            accepted = accepts(value)
+        if not accepted:
+            raise argparse.ArgumentTypeError(f"must be {allowed}, but got {text!r}")
+        return value
+
+    return parse
+
+
+quality = ranged(
+    float, "0 to 100 in steps of 0.1", lambda value: 0 <= value <= 100 and abs(value * 10 - round(value * 10)) < 1e-6
+)
+bits_per_pixel = ranged(float, "a number above 0", lambda value: 0 < value < math.inf)
+realism = ranged(float, "0 to 1", lambda value: 0 <= value <= 1)
+effort = ranged(int, "1 to 9", lambda value: 1 <= value <= 9)
+at_least_one = ranged(int, "a whole number of at least 1", lambda value: value >= 1)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    width, height = text.lower().split("x")
+    return int(width), int(height)
+
+
+block_size = ranged(
+    _pair,
+    "WIDTHxHEIGHT, multiples of 64 up to 65536",
+    lambda sides: all(side in range(64, 65537, 64) for side in sides),
+)
+
+
+def add_file_options(parser: Parser) -> None:
+    """Inputs, output, and how to run, the same for compressing and decompressing."""
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder (with -r), or - for standard input")
+    parser.add_argument("-o", "--output", metavar="OUT|DIR", help="file, folder, or -; default: beside the input")
+    parser.add_argument("-r", "--recursive", action="store_true", help="take what is in folders and folders below")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads on the CPU; default: torch decides")
+    parser.add_argument("--force", action="store_true", help="overwrite what exists")
+    parser.add_argument("--quiet", action="store_true", help="only errors")
+
+
+def check_stdout(jobs: Sequence[Job]) -> bool:
+    """Whether a result goes to standard output, which then must not be a terminal."""
+    taken = any(job.target is None and not job.problem for job in jobs)
+    if taken and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal: give -o")
+    return taken
+
+
+def do_all(jobs: Sequence[Job], work: Callable[[Job], None], report: Reporter) -> bool:
+    """Do every job, tell the failures, and say whether there were none."""
+    good = True
+    with report:
+        for job in jobs:
+            report.start(job.name)
+            try:
+                if job.problem:
+                    raise NlaicError(job.problem)
+                work(job)
+            except StopError:
+                raise
+            except FAILURES as error:
+                report.failure(job.name, error)
+                good = False
+            report.finish()
+    return good
+
+
+def run(command: str, body: Callable[[], bool]) -> NoReturn:
+    """Run `body` and end the process with the exit code that fits; failures a user can mend get no traceback."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries; ours are notes
+            code = 0 if body() else 1
+    except KeyboardInterrupt:
+        code = 130
+        say(f"{command}: interrupted", sys.stderr)
+    except BrokenPipeError:  # who read our lines is gone, as in `| head`
+        code = 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+    except FAILURES as error:
+        code = 2 if isinstance(error, UsageError) else 1
+        say(f"{command}: {reason(error)}", sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,97 @@
+"""`nlaic-compress`: pictures to .nlaic files."""
+
+import argparse
+from collections.abc import Sequence
+from io import BytesIO
+from time import perf_counter
+from typing import TYPE_CHECKING, NoReturn
+
+from nlaic.cli import command
+from nlaic.cli.files import Job, check_target, plan, write_output
+from nlaic.cli.progress import Reporter, result_line
+from nlaic.errors import NlaicError
+
+if TYPE_CHECKING:
+    from nlaic.codec import Codec
+
+NAME = "nlaic-compress"
+SUFFIX = ".nlaic"
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    args = _parser().parse_args(argv)
+    command.run(NAME, lambda: _compress_all(args))
+
+
+def _parser() -> command.Parser:
+    parser = command.Parser(NAME, "Compress pictures. MP/s is the codec's own time, without reading and writing.")
+    command.add_file_options(parser)
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument(
+        "-q", "--quality", type=command.quality, default=50.0, help="0 to 100 in steps of 0.1; default: 50"
+    )
+    rate.add_argument("--bpp", type=command.bits_per_pixel, metavar="B", help="at most so many bits a pixel")
+    rate.add_argument("--bytes", type=command.at_least_one, metavar="N", help="at most so many bytes")
+    parser.add_argument(
+        "-e", "--effort", type=command.effort, default=3, help="1 (fast) to 9 (slow, smallest); default: 3"
+    )
+    parser.add_argument("--model", default="light", metavar="NAME|FILE", help="weights; default: light")
+    parser.add_argument(
+        "--block",
+        type=command.block_size,
+        default=(2048, 1024),
+        metavar="WxH",
+        help="multiples of 64; default: 2048x1024",
+    )
+    return parser
+
+
+def _compress_all(args: argparse.Namespace) -> bool:
+    from nlaic.picture import INPUT_SUFFIXES
+
+    jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=INPUT_SUFFIXES)
+    taken = command.check_stdout(jobs)
+    report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=args.effort > 3, stdout_taken=taken)
+    codecs = _Codecs(args)
+    return command.do_all(jobs, lambda job: _compress(job, args, codecs, report), report)
+
+
+def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Reporter) -> None:
+    from nlaic.picture import read_picture
+
+    check_target(job.target, force=args.force, parents=args.recursive)
+    image = read_picture(job.source or BytesIO(job.read()), warn=lambda text: report.note(job.name, text))
+    codec = codecs.get()
+    start = perf_counter()
+    data = codec.compress(
+        image,
+        args.quality,
+        bpp=args.bpp,
+        max_bytes=args.bytes,
+        effort=args.effort,
+        block=args.block,
+        progress=report.fraction,
+    )
+    seconds = perf_counter() - start
+    write_output(job.target, data, force=args.force, parents=args.recursive)
+    report.line(result_line(job.name, image.size, len(data), seconds))
+
+
+class _Codecs:
+    """The codec, loaded when the first picture is there and then kept."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._codec: Codec | None = None
+
+    def get(self) -> "Codec":
+        """Load once; failing is the end of the command."""
+        import nlaic
+
+        if self._codec is None:
+            try:
+                self._codec = nlaic.load(self._args.model, device=self._args.device, threads=self._args.threads)
+            except (NlaicError, OSError) as error:
+                raise command.StopError(str(error)) from error
+        return self._codec

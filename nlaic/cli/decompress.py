@@ -1,0 +1,64 @@
+"""`nlaic-decompress`: .nlaic files to pictures."""
+
+import argparse
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, NoReturn
+
+from nlaic.cli import command
+from nlaic.cli.files import Job, check_target, plan, write_output
+from nlaic.cli.progress import Reporter, result_line
+
+if TYPE_CHECKING:
+    from nlaic.codec import Codec
+
+NAME = "nlaic-decompress"
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The console script."""
+    args = _parser().parse_args(argv)
+    command.run(NAME, lambda: _decompress_all(args))
+
+
+def _parser() -> command.Parser:
+    parser = command.Parser(
+        NAME,
+        "Decompress .nlaic files. The suffix of OUT decides the format (png jpg webp avif tiff bmp ppm), "
+        "PNG where there is none. MP/s is the codec's own time, without reading and writing.",
+    )
+    command.add_file_options(parser)
+    parser.add_argument("--model", metavar="FILE", help="weights; default: found by the id in each file")
+    parser.add_argument(
+        "--realism",
+        type=command.realism,
+        metavar="R",
+        help="0 (faithful) to 1 (natural-looking); accepted, has an effect once there are two decoders",
+    )
+    return parser
+
+
+def _decompress_all(args: argparse.Namespace) -> bool:
+    jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=".png", reads=(".nlaic",))
+    taken = command.check_stdout(jobs)
+    report = Reporter(NAME, total=len(jobs), quiet=args.quiet, stdout_taken=taken)
+    codecs: dict[str, Codec] = {}
+    return command.do_all(jobs, lambda job: _decompress(job, args, codecs, report), report)
+
+
+def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", report: Reporter) -> None:
+    """One file; `codecs` keeps one loaded codec for each model id met."""
+    import nlaic
+    from nlaic.picture import encode_picture, output_format
+
+    format = "PNG" if job.target is None or not job.target.suffix else output_format(job.target)
+    check_target(job.target, force=args.force, parents=args.recursive)
+    data = job.read()
+    model_id = nlaic.info(data)["model_id"]
+    if model_id not in codecs:
+        codecs[model_id] = nlaic.load_for(data, model=args.model, device=args.device, threads=args.threads)
+    start = perf_counter()
+    image = codecs[model_id].decompress(data, realism=args.realism)
+    seconds = perf_counter() - start
+    write_output(job.target, encode_picture(image, format), force=args.force, parents=args.recursive)
+    report.line(result_line(job.name, image.size, len(data), seconds))

@@ -1,0 +1,193 @@
+"""Which file becomes which, decided before any work; and writing so that no half file ever stands there."""
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nlaic.errors import NlaicError
+
+STDIO = "-"
+
+
+class UsageError(NlaicError):
+    """A command line that makes no sense whatever the files hold: exit code 2."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to be made. No source is standard input, no target standard output."""
+
+    source: Path | None
+    target: Path | None
+    problem: str = ""  # why it cannot be done, known from its name alone
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return STDIO if self.source is None else str(self.source)
+
+    def read(self) -> bytes:
+        """All of the source."""
+        return sys.stdin.buffer.read() if self.source is None else self.source.read_bytes()
+
+
+def plan(
+    inputs: Sequence[str], output: str | None, *, recursive: bool, suffix: str, reads: Collection[str]
+) -> list[Job]:
+    """The jobs of a command line.
+
+    Without `output` a result stands beside its source, its suffix changed to `suffix`. `output` is a folder where it
+    is one, ends in a separator, or has to hold many; what is found below a folder (only with `recursive`: names
+    ending in one of `reads`) keeps its place relative to that folder.
+
+    Raises UsageError for contradictions, NlaicError for a missing output folder and for colliding targets.
+    """
+    many = len(inputs) > 1 or any(_is_folder(Path(name)) for name in inputs)
+    folder = _output_folder(inputs, output, many=many, recursive=recursive)
+    jobs = []
+    for name in inputs:
+        for source, place, problem in _expand(name, recursive, reads):
+            target = None
+            if folder:
+                target = folder / place.with_suffix(suffix)
+            elif output:
+                target = None if output == STDIO else Path(output)
+            elif source:
+                target = source.with_suffix(suffix)
+            jobs.append(Job(source, None if problem else target, problem))
+    _refuse_collisions(jobs)
+    return jobs
+
+
+def check_target(target: Path | None, *, force: bool, parents: bool) -> None:
+    """Fail before the work where the result could not be written after it."""
+    if target is None:
+        return
+    if target.is_dir():
+        raise NlaicError(f"output {target} is a folder")
+    if target.is_file() and not force:
+        raise NlaicError(f"output {target} exists: --force overwrites it")
+    if not parents and not target.parent.is_dir():
+        raise NlaicError(f"output folder {target.parent} is missing")
+
+
+def write_output(target: Path | None, data: bytes, *, force: bool, parents: bool) -> None:
+    """Write to a new file beside the target and rename it, so that a failure leaves what was there before."""
+    try:
+        if target is None:
+            return _write_all(_raw_stdout().write, data)
+        check_target(target, force=force, parents=parents)
+        if parents:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():  # a device or a pipe: renaming would replace it
+            with target.open("wb", buffering=0) as stream:
+                return _write_all(stream.write, data)
+        return _replace(target.resolve(), data)
+    except OSError as error:
+        place = "standard output" if target is None else target
+        raise NlaicError(f"cannot write {place}: {error.strerror or error}") from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """`target` holds all of `data`, or stays as it was."""
+    part = target.with_name(f".nlaic-{secrets.token_hex(6)}.part")
+    try:
+        with part.open("xb") as stream:
+            _write_all(stream.write, data)
+        part.replace(target)
+    except BaseException:  # Ctrl-C too
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _write_all(write: Callable[[memoryview], int], data: bytes) -> None:
+    """Write every byte: an unbuffered stream may take fewer at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[write(view) :]
+
+
+def _raw_stdout() -> Any:
+    """Standard output without a buffer, so that nothing is left to fail again when Python ends."""
+    return getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+
+
+def _output_folder(inputs: Sequence[str], output: str | None, *, many: bool, recursive: bool) -> Path | None:
+    """The folder that `output` names, if it names one."""
+    if inputs.count(STDIO) > 1:
+        raise UsageError("standard input (-) can be read only once")
+    if output == STDIO and many:
+        raise UsageError("-o - takes one input: standard output holds one file")
+    ends = tuple({os.sep, os.altsep or os.sep})
+    if output is None or output == STDIO or not (many or output.endswith(ends) or _is_folder(Path(output))):
+        return None
+    if STDIO in inputs:
+        raise UsageError(f"standard input has no name to use in the folder {output}: give -o FILE")
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise NlaicError(f"{output}: not a folder, and there is more than one result to hold")
+    if not folder.exists() and not recursive:
+        raise NlaicError(f"{output}: output folder is missing")
+    return folder
+
+
+def _expand(name: str, recursive: bool, reads: Collection[str]) -> Iterator[tuple[Path | None, Path, str]]:
+    """What an argument stands for: (source, place below the output folder, problem)."""
+    path = Path(name)
+    if name == STDIO:
+        yield None, path, ""
+    elif not _is_folder(path):
+        yield path, Path(path.name), ""
+    elif not recursive:
+        yield path, path, "is a folder: -r takes what is in it"
+    else:
+        yield from _walk(path, reads)
+
+
+def _walk(top: Path, reads: Collection[str]) -> Iterator[tuple[Path, Path, str]]:
+    """The files below a folder, sorted; hidden ones and links to folders are left out."""
+    problems: list[OSError] = []
+    found = []
+    for folder, below, names in os.walk(top, onerror=problems.append):
+        below[:] = [name for name in below if not name.startswith(".")]
+        found += [Path(folder, n) for n in names if Path(n).suffix.lower() in reads and not n.startswith(".")]
+    for path in sorted(found):
+        yield path, path.relative_to(top), ""
+    for error in problems:
+        yield Path(error.filename), top, error.strerror or str(error)
+    if not found and not problems:
+        yield top, top, f"holds no file ending in {' '.join(sorted(reads))}"
+
+
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    """No two results in one place, none over an input: known before anything is read."""
+    sources = {_key(job.source): job.name for job in jobs if job.source and not job.problem}
+    taken: dict[str, str] = {}
+    for job in jobs:
+        if job.target is None or job.problem:
+            continue
+        key = _key(job.target)
+        if key in taken:
+            raise NlaicError(f"{taken[key]} and {job.name} would both write {job.target}")
+        if key in sources:
+            raise NlaicError(f"{job.name}: its output {job.target} is also the input {sources[key]}")
+        taken[key] = job.name
+
+
+def _key(path: Path) -> str:
+    """One spelling for each place."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def _is_folder(path: Path) -> bool:
+    """Path.is_dir, false where that may not be known."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,230 @@
+"""The codec: the way of a picture into a file and back, on one page.
+
+```
+picture ─ blocks ─ g_a ─► y ─ /step ─ h_a ─► z ─ round ─► z_hat ─┬─ integer network ─► scale indices
+                                                              └─ h_s ─► mean ─ context ─► mean
+r = round(y/step - mean) ─ rANS(scale indices) ─► payload ─► container ─► file
+back:  file ─► payload ─► z_hat ─► scale indices ─► r ─► y_hat = (r + mean) * step ─ g_s ─► blocks ─► picture
+```
+What decides how a symbol is decoded is integers alone (`nlaic.integer`, `nlaic.entropy`); mean, context and
+transforms are floats that an `Engine` runs.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from nlaic import container
+from nlaic.engine import Engine, Execution, TorchEngine
+from nlaic.entropy import EntropyCoder
+from nlaic.errors import FormatError, NlaicError
+from nlaic.integer import QUALITIES, IntegerScaleNetwork
+from nlaic.rates import Rate, quality_number, rate_at
+from nlaic.rounding import RateDistortionRounding, Rounding, nearest
+from nlaic.tiles import MULTIPLE, Grid, pad, padded
+from nlaic.weights import Weights, find_by_model_id, find_weights
+
+BLOCK = (2048, 1024)
+EFFORTS = range(1, 10)
+EFFORT_ROUNDING = 2  # from here on symbols are rounded by what they cost
+EFFORT_SEARCH = 8  # from here on y is searched for by gradients
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """What is coded of one block: integers z_hat [Cz, h/4, w/4], r [C, h, w] and the table index of each r."""
+
+    z_hat: np.ndarray
+    r: np.ndarray
+    index: np.ndarray
+
+
+class Codec:
+    """Both directions for one set of weights.
+
+    Args:
+        weights: from `nlaic.weights`.
+        engine: runs the float networks.
+    """
+
+    def __init__(self, weights: Weights, engine: Engine) -> None:
+        self.weights, self.engine = weights, engine
+        self.coder: EntropyCoder = weights.entropy_coder()
+        self.scale: IntegerScaleNetwork = weights.scale_network()
+
+    @property
+    def name(self) -> str:
+        """Name of the weights."""
+        return self.weights.path.stem if self.weights.path else self.weights.architecture
+
+    def compress(
+        self,
+        image: Image.Image,
+        quality: float = 50,
+        *,
+        bpp: float | None = None,
+        max_bytes: int | None = None,
+        effort: int = 3,
+        block: tuple[int, int] = BLOCK,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """Compress a picture to the bytes of a .nlaic file.
+
+        Args:
+            image: any mode that converts to RGB.
+            quality: 0..100 in steps of 0.1; not looked at where a target is given.
+            bpp: target in bits per pixel: the best quality whose file is not larger.
+            max_bytes: the same in bytes.
+            effort: 1 (fastest) .. 9 (smallest).
+            block: (width, height) of the independent blocks, multiples of 64.
+            progress: called with the share that is done, 0..1.
+
+        Raises:
+            NlaicError: if an argument is out of range or a target cannot be met.
+        """
+        pixels = np.asarray(image.convert("RGB"))
+        height, width = pixels.shape[:2]
+        _check(effort, block, bpp, max_bytes)
+        grid = Grid(width, height, block)
+        latents = (self._analysis(pixels[top:bottom, left:right]) for left, top, right, bottom in grid.boxes())
+        if bpp is not None:
+            max_bytes = int(bpp * width * height / 8)
+        if max_bytes is not None:
+            return self._fit(grid, list(latents), max_bytes, effort)
+        return self._pack(grid, latents, quality_number(quality), effort, progress)
+
+    def decompress(self, data: bytes, *, realism: float | None = None) -> Image.Image:
+        """Decode the bytes of a .nlaic file to an RGB picture.
+
+        Args:
+            data: the file.
+            realism: 0 (faithful) .. 1 (natural looking); has an effect once the weights hold two decoders.
+
+        Raises:
+            FormatError: if the file is damaged, or of other weights.
+        """
+        if realism is not None and not 0 <= realism <= 1:
+            raise NlaicError(f"realism must be 0..1, but got {realism}")
+        file = container.unpack(data)
+        header = file.header
+        if header.model_id != self.weights.model_id:
+            raise FormatError(
+                f"the file is of model {header.model_id.hex()}, but weights {self.name} are {self.weights.model_id.hex()}"
+            )
+        rate = rate_at(self.weights.tensors, header.quality)
+        picture = np.empty((header.height, header.width, 3), np.uint8)
+        for number, box in enumerate(Grid(header.width, header.height, header.block).boxes()):
+            left, top, right, bottom = box
+            block = self.decode_block(file.block(number), rate, padded(bottom - top), padded(right - left))
+            picture[top:bottom, left:right] = block[: bottom - top, : right - left]
+        return Image.fromarray(picture)
+
+    def symbols(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:
+        """Choose the symbols of a block from y in its own units, float32 [C, h, w]."""
+        y = y / rate.step
+        z = (self.engine.hyper_analysis(y) - rate.z_mean) / rate.z_step
+        z_bound = self.coder.z.bounds[rate.z_index][:, None, None]
+        z_hat = np.clip(np.rint(z), -z_bound, z_bound).astype(np.int32)
+        index = self.scale.indices(z_hat, rate.quality)
+        y_bound = self.coder.y.bounds[index]
+
+        def choose(mean: np.ndarray) -> np.ndarray:
+            r = np.clip(rounding(y - mean, index, rate.weight), -y_bound, y_bound)
+            return np.where(index < self.coder.skip, 0, r)
+
+        mean = self.engine.mean(z_hat * rate.z_step)
+        first = choose(mean)  # right where the first pass looks; the second pass knows it
+        second = choose(self.engine.refine(first + mean, mean))
+        return Symbols(z_hat, second, index)
+
+    def encode_block(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> bytes:
+        """One block's payload from y in its own units."""
+        s = self.symbols(y, rate, rounding)
+        return self.coder.encode(s.z_hat, rate.z_index, s.r, s.index)
+
+    def decode_symbols(self, payload: bytes, rate: Rate, height: int, width: int) -> Symbols:
+        """The symbols of a block whose padded size is height x width pixels; integers alone."""
+        shape = (len(rate.z_index), height // MULTIPLE, width // MULTIPLE)
+        half_way = self.coder.decode_z(payload, rate.z_index, shape, rate.step.size * 16 * shape[1] * shape[2])
+        index = self.scale.indices(half_way.z_hat, rate.quality)
+        return Symbols(half_way.z_hat, half_way.decode_y(index), index)
+
+    def decode_block(self, payload: bytes, rate: Rate, height: int, width: int) -> np.ndarray:
+        """One block uint8 [height, width, 3] from its payload."""
+        s = self.decode_symbols(payload, rate, height, width)
+        mean = self.engine.mean(s.z_hat * rate.z_step)
+        mean = self.engine.refine(s.r + mean, mean)
+        return self.engine.synthesis((s.r + mean) * rate.step)
+
+    def _analysis(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        block = pad(pixels)
+        return block, self.engine.analysis(block)
+
+    @cached_property
+    def _rounding(self) -> Rounding:
+        return RateDistortionRounding.of(self.coder.y)
+
+    def _pack(
+        self,
+        grid: Grid,
+        latents: Iterable[tuple[np.ndarray, np.ndarray]],
+        quality: int,
+        effort: int,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """The file at one quality; `latents` are the padded blocks and their y."""
+        rate = rate_at(self.weights.tensors, quality)
+        rounding = self._rounding if effort >= EFFORT_ROUNDING else nearest
+        count, payloads = len(list(grid.boxes())), []
+        for number, (_, y) in enumerate(latents):
+            payloads.append(self.encode_block(y, rate, rounding))
+            if progress:
+                progress((number + 1) / count)
+        header = container.Header(grid.width, grid.height, self.weights.model_id, quality, grid.block)
+        return container.pack(header, payloads)
+
+    def _fit(self, grid: Grid, latents: list[tuple[np.ndarray, np.ndarray]], limit: int, effort: int) -> bytes:
+        """The file of the highest quality that is not larger than `limit` bytes, by bisection."""
+        best = self._pack(grid, latents, 0, effort)
+        if len(best) > limit:
+            raise NlaicError(f"the target of {limit} bytes cannot be met: the smallest file has {len(best)} bytes")
+        low, high = 0, QUALITIES + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            data = self._pack(grid, latents, middle, effort)
+            if len(data) <= limit:
+                low, best = middle, data
+            else:
+                high = middle
+        return best
+
+
+def _check(effort: int, block: tuple[int, int], bpp: float | None, max_bytes: int | None) -> None:
+    if effort not in EFFORTS:
+        raise NlaicError(f"effort must be 1..9, but got {effort}")
+    if len(block) != 2 or any(side < MULTIPLE or side % MULTIPLE for side in block):
+        raise NlaicError(f"block must be two multiples of {MULTIPLE}, but got {block}")
+    if bpp is not None and max_bytes is not None:
+        raise NlaicError("give bpp or max_bytes, not both")
+    if (bpp is not None and bpp <= 0) or (max_bytes is not None and max_bytes <= 0):
+        raise NlaicError(f"a target must be above 0, but got {bpp if bpp is not None else max_bytes}")
+
+
+def load(name_or_file: str = "light", *, device: str = "auto", threads: int | None = None) -> Codec:
+    """A codec by the name of its weights or by their file."""
+    return _codec(find_weights(name_or_file), device, threads)
+
+
+def load_for(data: bytes, *, model: str | None = None, device: str = "auto", threads: int | None = None) -> Codec:
+    """The codec that a file needs: by its model id, or with the weights given."""
+    file = container.unpack(data)
+    return _codec(find_weights(model) if model else find_by_model_id(file.header.model_id), device, threads)
+
+
+def _codec(weights: Weights, device: str, threads: int | None) -> Codec:
+    return Codec(weights, TorchEngine(weights, Execution(device=device, threads=threads)))

@@ -1,0 +1,142 @@
+"""What runs the float networks: arrays in, arrays out. torch is imported here and nowhere else in the codec.
+
+Nothing here decides how a symbol is decoded: a difference between engines, devices or precisions moves a pixel a
+little and no more (`nlaic.integer` says why).
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from nlaic.errors import NlaicError
+from nlaic.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Engine(Protocol):
+    """The transforms of one codec. y and mean are float32 [C, h, w] in steps where not said otherwise."""
+
+    def analysis(self, pixels: np.ndarray) -> np.ndarray:
+        """g_a: a block uint8 [H, W, 3], both sides multiples of 64, to y in its own units [C, H/16, W/16]."""
+
+    def hyper_analysis(self, y: np.ndarray) -> np.ndarray:
+        """h_a: y to z [Cz, h/4, w/4]."""
+
+    def mean(self, z_hat: np.ndarray) -> np.ndarray:
+        """h_s: dequantised z [Cz, h/4, w/4] to the first mean, always in full precision."""
+
+    def refine(self, y_hat: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """The context: the second mean from the decoded positions of the first pass, always in full precision."""
+
+    def synthesis(self, y_hat: np.ndarray) -> np.ndarray:
+        """g_s: y_hat in its own units to a block uint8 [H, W, 3]."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How torch runs the transforms.
+
+    Attributes:
+        device: `auto`, `cpu` or `cuda`.
+        threads: of the processor; None leaves torch's choice.
+        precision: `fp32`, `bf16` or `fp16`, of g_a and g_s.
+        channels_last: memory format of the convolutions.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    precision: str = "fp32"
+    channels_last: bool = False
+
+
+class TorchEngine:
+    """The transforms by torch, on the processor or a GPU."""
+
+    def __init__(self, weights: Weights, execution: Execution | None = None) -> None:
+        import torch
+
+        from nlaic.nets.build import build
+
+        self.execution = execution or Execution()
+        self.device = _device(self.execution.device)
+        if self.execution.threads:
+            torch.set_num_threads(self.execution.threads)
+        net = build(weights.architecture, weights.settings)
+        state = {
+            name: torch.from_numpy(np.asarray(tensor, np.float32))
+            for name, tensor in weights.tensors.items()
+            if name.partition(".")[0] in ("g_a", "h_a", "h_s", "context", "g_s")
+        }
+        missing = [n for n in net.state_dict() if n not in state and not n.startswith(("scale.", "rates."))]
+        if missing:
+            raise NlaicError(f"weights {weights.path}: {weights.architecture} needs {missing[0]} ({len(missing)} lack)")
+        net.load_state_dict(state, strict=False)
+        net.requires_grad_(False).eval().to(self.device)
+        self.net = net.to(memory_format=torch.channels_last) if self.execution.channels_last else net
+
+    def analysis(self, pixels: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        import torch
+
+        def run() -> "torch.Tensor":
+            x = torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None].float() / 255
+            with self._reduced():
+                return self.net.g_a(x).float()
+
+        return self._array(run)
+
+    def hyper_analysis(self, y: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self._array(lambda: self.net.h_a(self._tensor(y)))
+
+    def mean(self, z_hat: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self._array(lambda: self.net.h_s(self._tensor(z_hat)))
+
+    def refine(self, y_hat: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self._array(lambda: self.net.refine(self._tensor(y_hat), self._tensor(mean)))
+
+    def synthesis(self, y_hat: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        import torch
+
+        with torch.inference_mode(), self._reduced():
+            x_hat = self.net.g_s(self._tensor(y_hat)).float()
+            pixels = x_hat[0].mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+            return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def _tensor(self, array: np.ndarray) -> "torch.Tensor":
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)[None]
+
+    def _array(self, run: Callable[[], "torch.Tensor"]) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            return run()[0].contiguous().cpu().numpy()
+
+    def _reduced(self) -> AbstractContextManager[Any]:
+        import torch
+
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        precision = self.execution.precision
+        if precision not in ("fp32", *kinds):
+            raise NlaicError(f"precision must be fp32, bf16 or fp16, but got {precision!r}")
+        return torch.autocast(self.device.type, kinds.get(precision), enabled=precision in kinds)
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise NlaicError(f"device must be auto, cpu or cuda, but got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise NlaicError("device cuda: torch sees no GPU here; use --device cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

@@ -1,0 +1,186 @@
+"""Symbols to bytes and back: integer tables, the skip rule, compressai's rANS.
+
+One stream a block holds z_hat, then those symbols r of y whose table index is not below the skip threshold, both
+channel by channel, row by row. A table is a list of cumulative frequencies out of 2^16 for the values
+-bound..bound, with an escape slot of zero width at its end, which never occurs: the encoder clamps to the bound.
+"""
+
+import importlib.machinery
+import importlib.util
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from nlaic.errors import FormatError, NlaicError
+
+TOTAL = 1 << 16
+STATE_MIN = 1 << 31  # a sound stream starts with a state of at least this
+FLUSH = 8  # bytes that end a stream
+MIN_SYMBOLS = 4  # with fewer the coder writes beyond its buffer
+
+
+@cache
+def _ans() -> ModuleType:
+    """compressai's extension alone; importing the package would import torch."""
+    if "compressai.ans" in sys.modules:
+        return sys.modules["compressai.ans"]
+    package = importlib.util.find_spec("compressai")
+    folders = list(package.submodule_search_locations or []) if package else []
+    for folder in folders:
+        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+            path = Path(folder) / f"ans{suffix}"
+            if path.is_file():
+                spec = importlib.util.spec_from_file_location("compressai.ans", path)
+                assert spec is not None and spec.loader is not None
+                module = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(module)
+                return module
+    raise NlaicError("the entropy coder is missing: pip install compressai")
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Frequency tables, all centred on zero.
+
+    Attributes:
+        frequencies: uint16 [N], those of all tables one after the other.
+        bounds: int32 [T]; table t has 2 * bounds[t] + 1 frequencies.
+    """
+
+    frequencies: np.ndarray
+    bounds: np.ndarray
+
+    def __post_init__(self) -> None:
+        sizes = 2 * self.bounds.astype(np.int64) + 1
+        if self.bounds.min() < 1 or sizes.sum() != len(self.frequencies) or self.frequencies.min() < 1:
+            raise FormatError("weights: frequency tables do not fit their bounds or hold a zero")
+        if any(cumulative[-2] != TOTAL for cumulative in self.lists[0]):
+            raise FormatError(f"weights: a frequency table does not sum to {TOTAL}")
+
+    @cached_property
+    def lists(self) -> tuple[list[list[int]], list[int], list[int]]:
+        """Cumulative frequencies with the escape slot, their lengths and the first values, as the coder takes them."""
+        ends = np.cumsum(2 * self.bounds.astype(np.int64) + 1)[:-1]
+        parts = np.split(self.frequencies.astype(np.int64), ends)
+        cumulative = [[0, *np.cumsum(part).tolist(), TOTAL] for part in parts]
+        return cumulative, [len(c) for c in cumulative], (-self.bounds).tolist()
+
+    def bits(self, limit: int) -> np.ndarray:
+        """The cost of the values -limit..limit in bits, [T, 2 * limit + 1]; infinite beyond a table's bound."""
+        cost = np.full((len(self.bounds), 2 * limit + 1), np.inf, np.float32)
+        first = 0
+        for row, bound in zip(cost, self.bounds.tolist(), strict=True):
+            part = self.frequencies[first : first + 2 * bound + 1]
+            first += 2 * bound + 1
+            reach = min(bound, limit)
+            row[limit - reach : limit + reach + 1] = 16 - np.log2(part[bound - reach : bound + reach + 1])
+        return cost
+
+
+def make_tables(scales: np.ndarray, mass: Callable[[float, float], float], reach: float) -> Tables:
+    """Quantise a zero-mean density at each scale to 16-bit frequencies; done once, when weights are exported.
+
+    Args:
+        scales: [T].
+        mass: of (lowest magnitude, scale): the probability of values from lowest upwards.
+        reach: the bound is reach * scale + 16, rounded up.
+    """
+    bounds, parts = [], []
+    for scale in scales.tolist():
+        bound = math.ceil(reach * scale + 16)
+        upper = [mass(k - 0.5, scale) for k in range(1, bound + 1)] + [0.0]
+        side = -np.diff(upper)
+        parts.append(_to_frequencies(np.concatenate((side[::-1], [1 - 2 * upper[0]], side))))
+        bounds.append(bound)
+    return Tables(np.concatenate(parts).astype(np.uint16), np.array(bounds, np.int32))
+
+
+def _to_frequencies(probabilities: np.ndarray) -> np.ndarray:
+    """Frequencies of at least 1 that sum to 2^16, by largest remainders over what the ones leave."""
+    free = TOTAL - len(probabilities)
+    exact = probabilities / probabilities.sum() * free
+    whole = np.floor(exact).astype(np.int64)
+    order = np.argsort(whole - exact, kind="stable")
+    whole[order[: free - int(whole.sum())]] += 1
+    return whole + 1
+
+
+def gaussian_mass(lowest: float, scale: float) -> float:
+    """Probability of a zero-mean Gaussian above `lowest`."""
+    return 0.5 * math.erfc(lowest / scale * math.sqrt(0.5))
+
+
+def logistic_mass(lowest: float, scale: float) -> float:
+    """Probability of a zero-mean logistic density above `lowest`."""
+    return 0.5 * (1 - math.tanh(0.5 * lowest / scale))
+
+
+@dataclass(frozen=True)
+class EntropyCoder:
+    """Both directions for one set of tables.
+
+    Attributes:
+        y: tables by scale index, for the symbols of y.
+        z: tables for z_hat.
+        skip: symbols of y with an index below this are not coded: r = 0.
+    """
+
+    y: Tables
+    z: Tables
+    skip: int
+
+    def encode(self, z_hat: np.ndarray, z_index: np.ndarray, r: np.ndarray, index: np.ndarray) -> bytes:
+        """One block: z_hat and r integers within their tables' bounds, [Cz, h/4, w/4] and [C, h, w].
+
+        z_index is a table number for every channel of z [Cz], index one for every symbol of y [C, h, w].
+        """
+        coder = _ans().BufferedRansEncoder()
+        coded = index >= self.skip
+        z_tables = np.repeat(z_index, z_hat[0].size)
+        if z_tables.size + int(coded.sum()) < MIN_SYMBOLS:
+            raise NlaicError(f"a block needs at least {MIN_SYMBOLS} symbols")
+        coder.encode_with_indexes(z_hat.ravel().tolist(), z_tables.tolist(), *self.z.lists)
+        coder.encode_with_indexes(r[coded].tolist(), index[coded].tolist(), *self.y.lists)
+        return coder.flush()
+
+    def decode_z(self, payload: bytes, z_index: np.ndarray, shape: tuple[int, int, int], symbols: int) -> "YDecoder":
+        """Start on a block: decode z_hat [Cz, h/4, w/4] int32 (in `z_hat` of what is returned).
+
+        Args:
+            payload: from `encode`.
+            z_index: table number of each channel of z, [Cz].
+            shape: of z_hat.
+            symbols: of y at most, for the padding of the payload.
+        """
+        state = int.from_bytes(payload[:FLUSH], "little")
+        if len(payload) < FLUSH or not STATE_MIN <= state < 1 << 63:
+            raise FormatError(f"entropy payload of {len(payload)} bytes does not start with a sound state")
+        decoder = _ans().RansDecoder()
+        # The decoder has no bounds: give it as many bytes as it could ever read.
+        decoder.set_stream(payload + bytes(4 * (math.prod(shape) + symbols) + FLUSH))
+        tables = np.repeat(z_index, shape[1] * shape[2]).tolist()
+        z_hat = decoder.decode_stream(tables, *self.z.lists)
+        return YDecoder(self, decoder, np.array(z_hat, np.int32).reshape(shape))
+
+
+@dataclass(frozen=True)
+class YDecoder:
+    """A block whose z_hat is decoded and whose y is still to come."""
+
+    coder: EntropyCoder
+    rans: Any
+    z_hat: np.ndarray
+
+    def decode_y(self, index: np.ndarray) -> np.ndarray:
+        """Decode r, int32, shaped as the table indices [C, h, w]."""
+        coded = index >= self.coder.skip
+        r = np.zeros(index.shape, np.int32)
+        r[coded] = self.rans.decode_stream(index[coded].tolist(), *self.coder.y.lists)
+        return r

@@ -1,0 +1,141 @@
+"""From a trained network to a weights file: integers, tables and half-precision networks, made once.
+
+The only place where scales and densities become integers; nothing is computed at load.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlaic.entropy import Tables, gaussian_mass, logistic_mass, make_tables
+from nlaic.errors import NlaicError
+from nlaic.integer import OFFSET_SHIFT, SHIFT, Z_SHIFT
+from nlaic.nets.scale import BIAS_UNIT, ScaleLayer
+from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, HyperpriorVAE
+from nlaic.weights import SUFFIX, Weights
+
+ROWS_PER_ANCHOR = 4  # rows of the file for each span between two anchors: integers are interpolated linearly
+Z_SCALE_MIN = 0.04  # of z's tables, log-spaced as y's
+SKIP = 5  # symbols of a scale below 0.17 are not coded: they are other than zero once in 300
+REACH = {"y": 8.0, "z": 16.0}  # of a table, in scales
+
+
+def export(
+    net: HyperpriorVAE,
+    architecture: str,
+    settings: Mapping[str, object],
+    lambdas: tuple[float, float],
+    pictures: list[Tensor],
+    metadata: Mapping[str, str] | None = None,
+) -> Weights:
+    """Make the weights of a network.
+
+    Args:
+        net: on the processor.
+        architecture: `light` or `nlaic`.
+        settings: plain values of its settings.
+        lambdas: at the lowest and the highest quality.
+        pictures: a few [B, 3, H, W] in 0..1, sides multiples of 64, to measure the decoder's gain on.
+        metadata: what else there is to say.
+    """
+    training = net.training
+    net.eval()
+    tensors = {f"scale.{n}.{k}": v for n, layer in enumerate(net.scale.layers) for k, v in _integers(layer).items()}
+    tensors |= _rows(net, lambdas)
+    for kind, tables in (("y", _tables(SCALE_MIN, "y")), ("z", _tables(Z_SCALE_MIN, "z"))):
+        tensors |= {f"tables.{kind}.frequencies": tables.frequencies, f"tables.{kind}.bounds": tables.bounds}
+    for name, value in net.state_dict().items():
+        if not name.startswith(("scale.", "rates.")):
+            tensors[name] = value.detach().cpu().contiguous().numpy().astype(np.float16)
+    tensors["encoder.gain"] = synthesis_gain(net, pictures)
+    net.train(training)
+    text = {"architecture": architecture, "settings": json.dumps(settings), "skip": str(SKIP), **(metadata or {})}
+    return Weights(tensors, text)
+
+
+def save_weights(weights: Weights, target: Path) -> Path:
+    """Write the file, to a temporary name first; a folder as target means `<architecture>-<sha8>.safetensors` in it."""
+    data = weights.to_bytes()
+    if target.is_dir():
+        import hashlib
+
+        target = target / f"{weights.architecture}-{hashlib.sha256(data).hexdigest()[:8]}{SUFFIX}"
+    part = target.with_name(target.name + ".part")
+    part.write_bytes(data)
+    part.replace(target)
+    return target
+
+
+@torch.no_grad()
+def _integers(layer: ScaleLayer) -> dict[str, np.ndarray]:
+    """A layer of the scale network as `nlaic.integer` wants it: levels without their centres, bias folded."""
+    weight, step = layer.quantised_weight()
+    weight, step = weight.double(), step.double().flatten()
+    real = BIAS_UNIT * layer.bias.double() + layer.centre_out.double()
+    bias = real / step - (weight.sum((2, 3)) @ layer.centre_in.double())
+    multiplier = step * 2**SHIFT
+    if multiplier.max() >= 2**31 or bias.abs().max() >= 2**31:
+        raise NlaicError("the scale network cannot be written in integers: a weight is too large")
+    return {
+        "weight": weight.round().to(torch.int8).numpy(),
+        "bias": bias.round().to(torch.int32).numpy(),
+        "multiplier": multiplier.round().to(torch.int32).numpy(),
+    }
+
+
+@torch.no_grad()
+def _rows(net: HyperpriorVAE, lambdas: tuple[float, float]) -> dict[str, np.ndarray]:
+    """What moves with the quality, at equally spaced qualities."""
+    rates = net.rates
+    count = (rates.anchors - 1) * ROWS_PER_ANCHOR + 1
+    position = torch.linspace(0, rates.anchors - 1, count)
+
+    def rows(table: Tensor) -> np.ndarray:
+        return rates.at(table, position)[:, :, 0, 0].double().numpy()
+
+    def integers(values: np.ndarray, factor: float) -> np.ndarray:
+        return np.rint(values * factor).astype(np.int32)
+
+    z_index = np.clip(np.rint((rows(rates.log_z_scale) - math.log(Z_SCALE_MIN)) / INDEX_STEP), 0, SCALES - 1)
+    offset = (rows(rates.log_scale) - math.log(SCALE_MIN)) / INDEX_STEP
+    log_z_step = rows(rates.log_z_step)
+    return {
+        "rates.log_step": rows(rates.log_step).astype(np.float32),
+        "rates.log_z_step": log_z_step.astype(np.float32),
+        "rates.z_multiplier": integers(np.exp(log_z_step), LEVELS_PER_UNIT * 2**Z_SHIFT),
+        "rates.z_index": z_index.astype(np.uint8),
+        "rates.offset": integers(offset, 2**OFFSET_SHIFT),
+        "encoder.z_mean": rows(rates.z_mean).astype(np.float32),
+        "encoder.log_lambda": np.linspace(*np.log(lambdas), count, dtype=np.float32)[:, None],
+    }
+
+
+def _tables(lowest: float, kind: str) -> Tables:
+    scales = lowest * np.exp(INDEX_STEP * np.arange(SCALES))
+    return make_tables(scales, gaussian_mass if kind == "y" else logistic_mass, REACH[kind])
+
+
+def synthesis_gain(net: HyperpriorVAE, pictures: list[Tensor]) -> np.ndarray:
+    """How much squared error in the picture a squared error of 1 in each channel of y makes, float32 [C].
+
+    The mean squared norm of the Jacobian's columns, by its transpose on random signs (Hutchinson's estimator).
+    """
+    total, count = torch.zeros(net.rates.log_step.shape[1], dtype=torch.float64), 0
+    for x in pictures:
+        with torch.no_grad():
+            y = net.g_a(x)
+        y.requires_grad_()
+        with torch.enable_grad():
+            x_hat = net.g_s(y)
+            signs = torch.randint_like(x_hat, 2) * 2 - 1
+            (gradient,) = torch.autograd.grad((x_hat * signs).sum(), y)
+        total += gradient.double().square().mean((0, 2, 3))
+        count += 1
+    return (total / count).float().numpy()
+
+

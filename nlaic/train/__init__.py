@@ -1,0 +1,1 @@
+"""Training: Lightning modules for the stages, configured by Hydra (`nlaic-train`)."""

@@ -1,0 +1,134 @@
+"""Pictures for training: any folder tree, decoded once into one memory map, cropped at random.
+
+Every crop is drawn from (seed, number of the sample) alone, so a run that goes on sees what it would have seen.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import track
+from torch.utils.data import IterableDataset
+
+from nlaic.errors import NlaicError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded pictures in one memory map.
+
+    Attributes:
+        pixels: all of them in a row, uint8.
+        shapes: (offset, height, width) of each, RGB interleaved.
+        unreadable: files that could not be decoded.
+    """
+
+    pixels: np.ndarray
+    shapes: list[tuple[int, int, int]]
+    unreadable: list[str]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """One picture, [H, W, 3] uint8, not copied."""
+        offset, height, width = self.shapes[number]
+        return self.pixels[offset : offset + 3 * height * width].reshape(height, width, 3)
+
+    def split(self, every: int) -> tuple["Pictures", "Pictures"]:
+        """Part the pictures: those to train on, and every `every`-th, held out (0: none)."""
+        held = self.shapes[::every] if every else []
+        kept = [s for i, s in enumerate(self.shapes) if not every or i % every]
+        return Pictures(self.pixels, kept, self.unreadable), Pictures(self.pixels, held, [])
+
+
+def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
+    """Decode a folder tree into a memory map under `cache`, or reuse the one that is there.
+
+    Raises:
+        NlaicError: if the folder is missing or holds no picture.
+    """
+    if not root.is_dir():
+        raise NlaicError(f"data.root: {root} is not a folder")
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not files:
+        raise NlaicError(f"data.root: no picture in {root} (looked for {', '.join(sorted(SUFFIXES))})")
+    stats = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    key = hashlib.sha256(json.dumps([str(root.resolve()), stats]).encode()).hexdigest()[:16]
+    pixels, index = cache / f"{key}.u8", cache / f"{key}.json"
+    if not index.exists():
+        _decode(files, pixels, index, workers)
+    shapes, unreadable = json.loads(index.read_text())
+    if not shapes:
+        raise NlaicError(f"data.root: none of the {len(files)} pictures in {root} can be read")
+    return Pictures(np.memmap(pixels, np.uint8, "r"), [tuple(s) for s in shapes], unreadable)
+
+
+def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
+    pixels.parent.mkdir(parents=True, exist_ok=True)
+    shapes: list[tuple[int, int, int]] = []
+    unreadable: list[str] = []
+    offset, part = 0, pixels.with_suffix(f".{os.getpid()}")
+    with ProcessPoolExecutor(workers) as pool, part.open("wb") as out:
+        decoded = pool.map(_decode_one, files, chunksize=4)
+        for file, picture in track(zip(files, decoded, strict=True), "decoding pictures", len(files), transient=True):
+            if picture is None:
+                unreadable.append(str(file))
+                continue
+            shapes.append((offset, *picture.shape[:2]))
+            offset += out.write(picture.tobytes())
+    part.replace(pixels)
+    part.write_text(json.dumps([shapes, unreadable]))
+    part.replace(index)
+
+
+def _decode_one(file: Path) -> np.ndarray | None:
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+class Crops(IterableDataset):
+    """An endless stream of samples: a crop [3, P, P] uint8, mirrored or not, and where between the qualities it is coded.
+
+    Args:
+        pictures: where from; those with a side below `patch` are left out.
+        patch: side of a crop in pixels.
+        span: the position is uniform in 0..span.
+        seed: of every draw.
+        first: number of the first sample.
+    """
+
+    def __init__(self, pictures: Pictures, patch: int, span: float, seed: int, first: int = 0) -> None:
+        self.pictures, self.patch, self.span, self.seed, self.first = pictures, patch, span, seed, first
+        self.large = [i for i, (_, h, w) in enumerate(pictures.shapes) if min(h, w) >= patch]
+        if not self.large:
+            raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (data.patch)")
+
+    def sample(self, number: int) -> dict[str, torch.Tensor]:
+        """Sample `number` of the stream; the same whenever it is asked for."""
+        rng = np.random.default_rng((self.seed, number))
+        picture = self.pictures[self.large[rng.integers(len(self.large))]]
+        top = rng.integers(picture.shape[0] - self.patch + 1)
+        left = rng.integers(picture.shape[1] - self.patch + 1)
+        crop = picture[top : top + self.patch, left : left + self.patch]
+        crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+        position = torch.tensor(rng.random() * self.span, dtype=torch.float32)
+        return {"x": torch.from_numpy(crop.copy()).permute(2, 0, 1), "position": position}
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        number = self.first
+        while True:
+            yield self.sample(number)
+            number += 1

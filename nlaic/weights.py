@@ -1,0 +1,151 @@
+"""Weights files: from a name, a path or a model id to what the codec runs on.
+
+A weights file is safetensors with string metadata. Tensors:
+    g_a.* h_a.* h_s.* context.* g_s.*   the float networks, half precision, named as in `nlaic.nets`
+    scale.{0..3}.{weight,bias,multiplier}   the integer scale network (`nlaic.integer`)
+    rates.*      what moves with the quality, in rows at equally spaced qualities (`RATES` below)
+    tables.*     frequency tables of y and of z (`nlaic.entropy`)
+Metadata: `architecture` (light | nlaic), `settings` (JSON), `skip`, and what there is to know about their training.
+
+The model id is the first 8 bytes of the SHA-256 over everything that y_hat depends on, so a decoder tuned later keeps
+it: names, types, shapes and bytes of all tensors but those of g_a, h_a, g_s and of the encoder, and `skip`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from nlaic.entropy import EntropyCoder, Tables
+from nlaic.errors import NlaicError
+from nlaic.integer import IntegerLayer, IntegerScaleNetwork
+from nlaic.resources import resource_folder
+
+SUFFIX = ".safetensors"
+ENVIRONMENT = "NLAIC_WEIGHTS"
+NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "encoder.")  # prefixes of tensors that y_hat does not depend on
+
+# SHA-256 of the files that come with the package, by file name.
+PINNED: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The contents of one weights file.
+
+    Attributes:
+        tensors: by name, as stored.
+        metadata: strings by name.
+        path: where it was read from, for messages.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str]
+    path: Path | None = None
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network, as in `nlaic.nets`."""
+        return self.metadata["architecture"]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Settings of the network."""
+        return dict(json.loads(self.metadata["settings"]))
+
+    @cached_property
+    def model_id(self) -> bytes:
+        """8 bytes that a file names the weights by."""
+        digest = hashlib.sha256(self.metadata["skip"].encode())
+        for name in sorted(self.tensors):
+            if not name.startswith(NOT_IN_ID):
+                tensor = np.ascontiguousarray(self.tensors[name])
+                digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+                digest.update(tensor.tobytes())
+        return digest.digest()[:8]
+
+    def scale_network(self) -> IntegerScaleNetwork:
+        """The exact scale network."""
+        t = self.tensors
+        first, second, third, last = (
+            IntegerLayer(*(t[f"scale.{n}.{part}"] for part in ("weight", "bias", "multiplier"))) for n in range(4)
+        )
+        return IntegerScaleNetwork((first, second, third, last), t["rates.z_multiplier"], t["rates.offset"])
+
+    def entropy_coder(self) -> EntropyCoder:
+        """The coder with its tables."""
+        y, z = (Tables(self.tensors[f"tables.{k}.frequencies"], self.tensors[f"tables.{k}.bounds"]) for k in "yz")
+        return EntropyCoder(y, z, int(self.metadata["skip"]))
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(self.tensors.items())}
+        return save(tensors, {k: str(v) for k, v in sorted(self.metadata.items())})
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a weights file.
+
+    Raises:
+        NlaicError: if it is missing, not a weights file, or one of the package's with a wrong hash.
+    """
+    try:
+        data_hash = hashlib.sha256(path.read_bytes()).hexdigest() if path.name in PINNED else None
+        if data_hash and data_hash != PINNED[path.name]:
+            raise NlaicError(f"weights {path}: SHA-256 is {data_hash[:16]}…, expected {PINNED[path.name][:16]}…")
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise NlaicError(f"weights {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise NlaicError(f"weights {path}: not a safetensors file ({error})") from error
+    if missing := {"architecture", "settings", "skip"} - set(metadata):
+        raise NlaicError(f"weights {path}: not made by nlaic, metadata lacks {', '.join(sorted(missing))}")
+    return Weights(tensors, metadata, path)
+
+
+def weights_folders() -> list[Path]:
+    """Where weights are looked for, in order."""
+    given = [Path(p) for p in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if p]
+    return [*given, Path(platformdirs.user_data_dir("nlaic", appauthor=False)) / "weights", resource_folder("weights")]
+
+
+def _candidates() -> Iterator[Path]:
+    for place in weights_folders():
+        if place.is_file():
+            yield place
+        elif place.is_dir():
+            yield from sorted(place.glob(f"*{SUFFIX}"))
+
+
+def find_weights(name: str | Path) -> Weights:
+    """Weights by path, or by name: `light` is the first file `light-*.safetensors` of the places looked at."""
+    path = Path(name)
+    if path.suffix == SUFFIX or path.is_file():
+        return read_weights(path)
+    for candidate in _candidates():
+        if candidate.stem.rpartition("-")[0] == str(name) or candidate.stem == str(name):
+            return read_weights(candidate)
+    raise NlaicError(f"no weights named {str(name)!r} in {_places()}; a path to a {SUFFIX} file will do too")
+
+
+def find_by_model_id(model_id: bytes) -> Weights:
+    """The weights that a file names."""
+    for candidate in _candidates():
+        weights = read_weights(candidate)
+        if weights.model_id == model_id:
+            return weights
+    raise NlaicError(f"no weights with model id {model_id.hex()} in {_places()}; name their file with --model")
+
+
+def _places() -> str:
+    return ", ".join(str(place) for place in weights_folders())

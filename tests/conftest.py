@@ -1,0 +1,54 @@
+"""Shared fixtures: an untrained `light` as a weights file, and pictures made from noise."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def smooth_picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture with the spectrum of a photograph, about: noise at several sizes, enlarged and added."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3))
+    for octave in range(7):
+        size = (2 + width >> octave) + 1, (2 + height >> octave) + 1
+        noise = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+        total += np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC), float) * 1.6**octave
+    total = (total - total.mean()) / (total.std() + 1e-9) * 45 + 120
+    return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
+
+
+def batch(*pictures: Image.Image) -> torch.Tensor:
+    """Pictures of one size as [B, 3, H, W] in 0..1."""
+    return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).float() / 255
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained, small `light` with its starting values measured, exported."""
+    from nlaic.export import export, save_weights
+    from nlaic.nets.light import LightSettings, build_light, start
+
+    torch.manual_seed(0)
+    settings = LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8)
+    net = build_light(settings)
+    pictures = [batch(smooth_picture(192, 128, seed), smooth_picture(192, 128, seed + 10)) for seed in range(3)]
+    start(net, settings, pictures)
+    for p in net.parameters():  # branches that start at zero get something to say, so that tests see them
+        if p.ndim == 4 and not p.any():
+            torch.nn.init.normal_(p, std=0.2 * p[0].numel() ** -0.5)
+    weights = export(net, "light", settings.to_dict(), (settings.lambda_min, settings.lambda_max), pictures)
+    return save_weights(weights, tmp_path_factory.mktemp("weights") / "tiny-00000000.safetensors")
+
+
+@pytest.fixture
+def kodak() -> list[Path]:
+    """The Kodak pictures, where they are at hand."""
+    files = sorted((SHARED / "data" / "kodak").glob("*.png"))
+    if not files:
+        pytest.skip("the Kodak pictures are not at hand")
+    return files

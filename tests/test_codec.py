@@ -1,0 +1,158 @@
+"""The codec as a whole: any size, rates and targets, the engine's place, what it refuses."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nlaic
+from nlaic import container
+from nlaic.codec import Codec, load
+from nlaic.rates import quality_number, rate_at
+from nlaic.tiles import padded
+from tests.conftest import smooth_picture
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_model) -> Codec:
+    return load(str(tiny_model), device="cpu", threads=1)
+
+
+def psnr(a, b) -> float:
+    mse = np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)
+    return -10 * math.log10(max(mse, 1e-9) / 255**2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (63, 2), (64, 64), (65, 130), (200, 129)])
+def test_any_size_comes_back(codec, size):
+    picture = smooth_picture(*size, seed=1)
+    data = codec.compress(picture, 90, block=(128, 64))
+    back = codec.decompress(data)
+    assert back.size == size and back.mode == "RGB"
+    assert psnr(picture, back) > 24
+
+
+def test_decoded_symbols_are_those_that_were_coded(codec):
+    pixels = np.asarray(smooth_picture(192, 128, seed=2))
+    for quality in (0, 333, 1000):
+        rate = rate_at(codec.weights.tensors, quality)
+        y = codec.engine.analysis(pixels)
+        chosen = codec.symbols(y, rate)
+        payload = codec.coder.encode(chosen.z_hat, rate.z_index, chosen.r, chosen.index)
+        decoded = codec.decode_symbols(payload, rate, 128, 192)
+        for name in ("z_hat", "r", "index"):
+            assert np.array_equal(getattr(chosen, name), getattr(decoded, name))
+        assert np.all(chosen.r[chosen.index < codec.coder.skip] == 0)
+
+
+def test_encoder_and_decoder_see_the_same_picture(codec):
+    """What the encoder believes it sent is what comes out: y - y_hat is within half a step where nothing was skipped."""
+    pixels = np.asarray(smooth_picture(128, 128, seed=3))
+    rate = rate_at(codec.weights.tensors, 800)
+    y = codec.engine.analysis(pixels)
+    s = codec.symbols(y, rate)
+    mean = codec.engine.mean(s.z_hat * rate.z_step)
+    mean = codec.engine.refine(s.r + mean, mean)
+    error = np.abs(y / rate.step - (s.r + mean))
+    free = (s.index >= codec.coder.skip) & (np.abs(s.r) < codec.coder.y.bounds[s.index])
+    assert error[free].max() <= 0.5 + 1e-4
+    assert free.mean() > 0.2
+
+
+def test_sizes_and_fidelity_rise_with_quality(codec):
+    picture = smooth_picture(256, 192, seed=4)
+    files = [codec.compress(picture, quality) for quality in range(0, 101, 10)]
+    sizes = [len(data) for data in files]
+    assert sizes == sorted(sizes) and len(set(sizes)) == len(sizes)
+    fidelity = [psnr(picture, codec.decompress(data)) for data in files]
+    assert fidelity[-1] - fidelity[0] > 8
+    assert all(b > a - 0.05 for a, b in zip(fidelity, fidelity[1:], strict=False))
+
+
+@pytest.mark.parametrize("effort", [1, 3])
+@pytest.mark.parametrize("target", [{"bpp": 0.5}, {"max_bytes": 4000}])
+def test_targets_are_met_from_below(codec, target, effort):
+    picture = smooth_picture(256, 192, seed=6)
+    limit = target.get("max_bytes") or int(target["bpp"] * 256 * 192 / 8)
+    data = codec.compress(picture, effort=effort, **target)
+    assert 0.97 * limit <= len(data) <= limit
+    quality = container.unpack(data).header.quality
+    assert len(codec.compress(picture, (quality + 1) / 10, effort=effort)) > limit
+
+
+def test_a_large_target_is_quality_100(codec):
+    picture = smooth_picture(64, 64)
+    assert container.unpack(codec.compress(picture, max_bytes=10**6)).header.quality == 1000
+
+
+def test_a_target_that_cannot_be_met_names_the_smallest_file(codec):
+    picture = smooth_picture(128, 64)
+    smallest = len(codec.compress(picture, 0))
+    with pytest.raises(nlaic.NlaicError, match=f"smallest file has {smallest} bytes"):
+        codec.compress(picture, max_bytes=smallest - 1)
+
+
+def test_blocks_are_independent(codec):
+    """A block's payload does not depend on what stands beside it."""
+    left, right = smooth_picture(64, 64, seed=7), smooth_picture(64, 64, seed=8)
+    both = Image.new("RGB", (128, 64))
+    both.paste(left, (0, 0))
+    both.paste(right, (64, 0))
+    file = container.unpack(codec.compress(both, 50, block=(64, 64)))
+    alone = [container.unpack(codec.compress(p, 50, block=(64, 64))) for p in (left, right)]
+    assert [file.block(0), file.block(1)] == [alone[0].block(0), alone[1].block(0)]
+
+
+def test_overhead_is_at_most_40_bytes(codec):
+    data = codec.compress(smooth_picture(256, 192), 50)
+    assert len(data) - container.unpack(data).block_lengths[0] <= 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"quality": 100.1}, "quality"),
+        ({"quality": -1}, "quality"),
+        ({"effort": 0}, "effort"),
+        ({"bpp": 0}, "target"),
+        ({"bpp": 1, "max_bytes": 1}, "not both"),
+        ({"block": (100, 64)}, "multiples of 64"),
+    ],
+)
+def test_wrong_arguments_are_refused(codec, arguments, message):
+    with pytest.raises(nlaic.NlaicError, match=message):
+        codec.compress(smooth_picture(64, 64), **arguments)
+
+
+def test_a_file_of_other_weights_is_refused(codec):
+    file = container.unpack(codec.compress(smooth_picture(64, 64), 50))
+    header = container.Header(64, 64, b"12345678", 500, (2048, 1024))
+    other = container.pack(header, [file.block(0)])
+    with pytest.raises(nlaic.FormatError, match=codec.weights.model_id.hex()):
+        codec.decompress(other)
+    with pytest.raises(nlaic.NlaicError, match=b"12345678".hex()):
+        nlaic.load_for(other)
+
+
+def test_grey_stays_grey_enough(codec):
+    grey = smooth_picture(128, 128, seed=9).convert("L")
+    back = np.asarray(codec.decompress(codec.compress(grey, 80)), float)
+    assert abs(back[..., 0].mean() - back[..., 2].mean()) < 1
+
+
+def test_the_api(tiny_model, monkeypatch):
+    monkeypatch.setenv("NLAIC_WEIGHTS", str(tiny_model.parent))
+    picture = smooth_picture(96, 80)
+    data = nlaic.compress(picture, 40, model="tiny", device="cpu")
+    assert nlaic.decompress(data, realism=0.5, device="cpu").size == (96, 80)  # found by the model id
+    assert nlaic.info(data)["quality"] == 40
+    with pytest.raises(nlaic.NlaicError, match="realism"):
+        nlaic.load("tiny").decompress(data, realism=2)
+    with pytest.raises(nlaic.NlaicError, match="absent"):
+        nlaic.load("absent")
+
+
+def test_quality_numbers():
+    assert [quality_number(q) for q in (0, 0.1, 49.9, 100)] == [0, 1, 499, 1000]
+    assert padded(1) == 64

@@ -1,0 +1,132 @@
+"""Tables and coder: properties, an independent rANS, and what must be refused."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import logistic, norm
+
+from nlaic.entropy import TOTAL, EntropyCoder, Tables, gaussian_mass, logistic_mass, make_tables
+from nlaic.errors import FormatError, NlaicError
+
+SCALES = np.array([0.1, 0.17, 0.6, 3.0, 25.0])
+Y, Z = make_tables(SCALES, gaussian_mass, 8), make_tables(SCALES[1:], logistic_mass, 16)
+CODER = EntropyCoder(Y, Z, skip=1)
+
+
+def table(tables, number):
+    ends = np.cumsum(2 * tables.bounds.astype(int) + 1)
+    return tables.frequencies[ends[number] - 2 * tables.bounds[number] - 1 : ends[number]].astype(int)
+
+
+@pytest.mark.parametrize(("tables", "density", "scales"), [(Y, norm, SCALES), (Z, logistic, SCALES[1:])])
+def test_tables_are_the_density(tables, density, scales):
+    for number, scale in enumerate(scales):
+        frequencies, bound = table(tables, number), int(tables.bounds[number])
+        assert frequencies.sum() == TOTAL and frequencies.min() >= 1 and bound >= 8 * scale + 16
+        assert np.array_equal(frequencies, frequencies[::-1]) or abs(frequencies - frequencies[::-1]).max() <= 1
+        k = np.arange(-bound, bound + 1)
+        exact = (density.cdf(k + 0.5, scale=scale) - density.cdf(k - 0.5, scale=scale)) * TOTAL
+        # Every slot gives up its share of the ones that the tails need, no more.
+        assert np.all(np.abs(frequencies - exact) <= 2 + exact * len(k) / TOTAL)
+
+
+def rans_decode(payload, tables, cumulative):
+    """rANS with a 64-bit state and 32-bit words, from its description (Duda, https://arxiv.org/abs/1311.2540)."""
+    words = [int.from_bytes(payload[i : i + 4], "little") for i in range(0, len(payload), 4)]
+    state, position, out = words[0] | words[1] << 32, 2, []
+    for number in tables:
+        slot = state & 0xFFFF
+        symbol = next(i for i, upper in enumerate(cumulative[number][1:]) if slot < upper)
+        low, high = cumulative[number][symbol], cumulative[number][symbol + 1]
+        state = (high - low) * (state >> 16) + slot - low
+        if state < 1 << 31:
+            state, position = state << 32 | words[position], position + 1
+        out.append(symbol - (len(cumulative[number]) - 3) // 2)
+    return out, state
+
+
+def draw_block(seed, shape=(4, 2, 2), channels=6):
+    rng = np.random.default_rng(seed)
+    index = rng.integers(0, len(SCALES), (channels, 4, 4)).astype(np.uint8)
+    bound = Y.bounds[index]
+    r = np.clip(np.rint(rng.normal(size=index.shape) * SCALES[index] * rng.choice([1, 9])), -bound, bound).astype(np.int32)
+    r[index < CODER.skip] = 0
+    z_index = rng.integers(0, len(SCALES) - 1, shape[0])
+    z_bound = Z.bounds[z_index][:, None, None]
+    z_hat = np.clip(rng.integers(-30, 31, shape), -z_bound, z_bound).astype(np.int32)
+    return z_hat, z_index, r, index
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_round_trip_and_independent_decoder(seed):
+    z_hat, z_index, r, index = draw_block(seed)
+    payload = CODER.encode(z_hat, z_index, r, index)
+    decoder = CODER.decode_z(payload, z_index, z_hat.shape, r.size)
+    assert np.array_equal(decoder.z_hat, z_hat)
+    assert np.array_equal(decoder.decode_y(index), r)
+
+    coded = index >= CODER.skip
+    order = [("z", int(t)) for t in np.repeat(z_index, 4)] + [("y", int(t)) for t in index[coded]]
+    cumulative = {("z", i): c for i, c in enumerate(Z.lists[0])} | {("y", i): c for i, c in enumerate(Y.lists[0])}
+    symbols, state = rans_decode(payload, order, cumulative)
+    assert symbols == [*z_hat.ravel().tolist(), *r[coded].tolist()]
+    assert state == 1 << 31  # the state that the encoder started from
+
+
+def test_payload_costs_what_the_frequencies_say():
+    z_hat, z_index, r, index = draw_block(1, (4, 8, 8))
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, len(SCALES), (64, 32, 32)).astype(np.uint8)
+    r = np.where(index < 1, 0, np.rint(rng.normal(size=index.shape) * SCALES[index])).astype(np.int32)
+    ideal = sum(16 - math.log2(table(Y, i)[v + Y.bounds[i]]) for i, v in zip(index[index >= 1], r[index >= 1], strict=True))
+    ideal += sum(
+        16 - math.log2(table(Z, t)[v + Z.bounds[t]]) for t, v in zip(np.repeat(z_index, 64), z_hat.ravel(), strict=True)
+    )
+    size = 8 * len(CODER.encode(z_hat, z_index, r, index))
+    assert ideal <= size <= ideal * 1.001 + 64
+
+
+def test_bits_are_those_of_the_frequencies():
+    bits = Y.bits(20)
+    assert bits.shape == (len(SCALES), 41)
+    for number in range(len(SCALES)):
+        bound, frequencies = int(Y.bounds[number]), table(Y, number)
+        for value in range(-20, 21):
+            expected = 16 - math.log2(frequencies[value + bound]) if abs(value) <= bound else math.inf
+            assert bits[number, value + 20] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("payload", [b"", b"1234567", bytes(8), bytes(80), b"\xff" * 16])
+def test_unsound_payloads_are_refused(payload):
+    with pytest.raises(FormatError, match="state"):
+        CODER.decode_z(payload, np.zeros(4, int), (4, 2, 2), 100)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(min_size=8, max_size=60))
+def test_random_payloads_decode_to_something_within_the_tables(noise):
+    payload = noise[:4] + b"\x01\x00\x00\x00" + noise[8:]  # a sound first state, then anything
+    z_index = np.array([0, 1, 2, 3])
+    decoder = CODER.decode_z(payload, z_index, (4, 3, 3), 6 * 16)
+    assert np.all(np.abs(decoder.z_hat) <= Z.bounds[z_index][:, None, None])
+    index = np.arange(96).reshape(6, 4, 4).astype(np.uint8) % len(SCALES)
+    assert np.all(np.abs(decoder.decode_y(index)) <= Y.bounds[index])
+
+
+def test_too_few_symbols_are_refused():
+    empty = np.zeros((2, 1, 1), np.int32)
+    with pytest.raises(NlaicError, match="at least 4"):
+        CODER.encode(np.zeros((3, 1, 1), np.int32), np.zeros(3, int), empty, np.zeros((2, 1, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("frequencies", "bounds"),
+    [([TOTAL // 2, 1, TOTAL // 2], [1]), ([TOTAL - 1, 0, 1], [1]), ([1, TOTAL - 2, 1], [2]), ([], [0])],
+)
+def test_unsound_tables_are_refused(frequencies, bounds):
+    with pytest.raises(FormatError):
+        Tables(np.array(frequencies, np.uint16), np.array(bounds, np.int32))
