@@ -114,7 +114,8 @@ class Codec:
         header = file.header
         if header.model_id != self.weights.model_id:
             raise FormatError(
-                f"the file is of model {header.model_id.hex()}, but weights {self.name} are {self.weights.model_id.hex()}"
+                f"the file is of model {header.model_id.hex()}, "
+                f"but weights {self.name} are model {self.weights.model_id.hex()}"
             )
         rate = rate_at(self.weights.tensors, header.quality)
         picture = np.empty((header.height, header.width, 3), np.uint8)

@@ -60,13 +60,13 @@ class TorchEngine:
     def __init__(self, weights: Weights, execution: Execution | None = None) -> None:
         import torch
 
-        from nlaic.nets.build import build
+        from nlaic.nets.build import build, make_settings
 
         self.execution = execution or Execution()
         self.device = _device(self.execution.device)
         if self.execution.threads:
             torch.set_num_threads(self.execution.threads)
-        net = build(weights.architecture, weights.settings)
+        net = build(make_settings(weights.architecture, weights.settings))
         state = {
             name: torch.from_numpy(np.asarray(tensor, np.float32))
             for name, tensor in weights.tensors.items()

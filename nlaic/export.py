@@ -16,12 +16,11 @@ from nlaic.entropy import Tables, gaussian_mass, logistic_mass, make_tables
 from nlaic.errors import NlaicError
 from nlaic.integer import OFFSET_SHIFT, SHIFT, Z_SHIFT
 from nlaic.nets.scale import BIAS_UNIT, ScaleLayer
-from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, HyperpriorVAE
+from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, SKIP, HyperpriorVAE
 from nlaic.weights import SUFFIX, Weights
 
 ROWS_PER_ANCHOR = 4  # rows of the file for each span between two anchors: integers are interpolated linearly
 Z_SCALE_MIN = 0.04  # of z's tables, log-spaced as y's
-SKIP = 5  # symbols of a scale below 0.17 are not coded: they are other than zero once in 300
 REACH = {"y": 8.0, "z": 16.0}  # of a table, in scales
 
 
@@ -111,7 +110,7 @@ def _rows(net: HyperpriorVAE, lambdas: tuple[float, float]) -> dict[str, np.ndar
         "rates.z_index": z_index.astype(np.uint8),
         "rates.offset": integers(offset, 2**OFFSET_SHIFT),
         "encoder.z_mean": rows(rates.z_mean).astype(np.float32),
-        "encoder.log_lambda": np.linspace(*np.log(lambdas), count, dtype=np.float32)[:, None],
+        "encoder.log_lambda": np.linspace(math.log(lambdas[0]), math.log(lambdas[1]), count, dtype=np.float32)[:, None],
     }
 
 
@@ -137,5 +136,3 @@ def synthesis_gain(net: HyperpriorVAE, pictures: list[Tensor]) -> np.ndarray:
         total += gradient.double().square().mean((0, 2, 3))
         count += 1
     return (total / count).float().numpy()
-
-

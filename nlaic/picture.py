@@ -46,9 +46,9 @@ INPUT_SUFFIXES = (
     | {".mpo", ".pbm", ".pcx", ".pgm", ".qoi", ".sgi", ".tga"}
 )
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "PNG": {"compress_level": 1},  # five times as fast as Pillow's default for a tenth more bytes
+    "PNG": {"compress_level": 1},  # four times as fast as Pillow's default, 3 % larger
     "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True, "quality": 20, "method": 1},  # here quality is the effort
+    "WEBP": {"lossless": True, "quality": 20, "method": 0},  # as fast; quality is the effort here
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
     "TIFF": {"compression": "tiff_lzw", "tiffinfo": {317: 2}},  # 317: horizontal predictor
     "BMP": {},
@@ -56,7 +56,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _NO_PIXELS = frozenset({"EPS", "WMF", "EMF"})  # drawings: Pillow would start another program to render them
 _PAGED = frozenset({"MPO", "PSD", "ICO", "ICNS"})  # their further frames are previews, layers or sizes
-_open_lock = threading.Lock()
+_limit_lock = threading.Lock()  # the setting is the whole process's
 
 
 def _ignore(note: str) -> None:
@@ -135,8 +135,8 @@ def _read(stream: BinaryIO, warn: Warn) -> Image.Image:
             raise NlaicError("empty file (0 bytes)")
         with _pixel_limit():
             image: Image.Image = Image.open(stream)
-        _look_at(image, warn)
-        image.load()
+            _look_at(image, warn)
+            image.load()
         image = to_rgb(_upright(image, warn), warn=warn)
     except NlaicError:
         raise
@@ -154,8 +154,8 @@ def _read(stream: BinaryIO, warn: Warn) -> Image.Image:
 
 @contextmanager
 def _pixel_limit() -> Iterator[None]:
-    """Let Pillow open up to PIXEL_LIMIT pixels (it refuses above twice its setting), then put its setting back."""
-    with _open_lock:
+    """Let Pillow read up to PIXEL_LIMIT pixels (it refuses above twice its setting), then put its setting back."""
+    with _limit_lock:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT // 2
         try:

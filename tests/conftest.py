@@ -31,13 +31,13 @@ def batch(*pictures: Image.Image) -> torch.Tensor:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained, small `light` with its starting values measured, exported."""
     from nlaic.export import export, save_weights
-    from nlaic.nets.light import LightSettings, build_light, start
+    from nlaic.nets.light import LightSettings, build_light, start_light
 
     torch.manual_seed(0)
     settings = LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8)
     net = build_light(settings)
     pictures = [batch(smooth_picture(192, 128, seed), smooth_picture(192, 128, seed + 10)) for seed in range(3)]
-    start(net, settings, pictures)
+    start_light(net, settings, pictures)
     for p in net.parameters():  # branches that start at zero get something to say, so that tests see them
         if p.ndim == 4 and not p.any():
             torch.nn.init.normal_(p, std=0.2 * p[0].numel() ** -0.5)

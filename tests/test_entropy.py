@@ -52,7 +52,9 @@ def draw_block(seed, shape=(4, 2, 2), channels=6):
     rng = np.random.default_rng(seed)
     index = rng.integers(0, len(SCALES), (channels, 4, 4)).astype(np.uint8)
     bound = Y.bounds[index]
-    r = np.clip(np.rint(rng.normal(size=index.shape) * SCALES[index] * rng.choice([1, 9])), -bound, bound).astype(np.int32)
+    r = np.clip(np.rint(rng.normal(size=index.shape) * SCALES[index] * rng.choice([1, 9])), -bound, bound).astype(
+        np.int32
+    )
     r[index < CODER.skip] = 0
     z_index = rng.integers(0, len(SCALES) - 1, shape[0])
     z_bound = Z.bounds[z_index][:, None, None]
@@ -82,7 +84,9 @@ def test_payload_costs_what_the_frequencies_say():
     rng = np.random.default_rng(0)
     index = rng.integers(0, len(SCALES), (64, 32, 32)).astype(np.uint8)
     r = np.where(index < 1, 0, np.rint(rng.normal(size=index.shape) * SCALES[index])).astype(np.int32)
-    ideal = sum(16 - math.log2(table(Y, i)[v + Y.bounds[i]]) for i, v in zip(index[index >= 1], r[index >= 1], strict=True))
+    ideal = sum(
+        16 - math.log2(table(Y, i)[v + Y.bounds[i]]) for i, v in zip(index[index >= 1], r[index >= 1], strict=True)
+    )
     ideal += sum(
         16 - math.log2(table(Z, t)[v + Z.bounds[t]]) for t, v in zip(np.repeat(z_index, 64), z_hat.ravel(), strict=True)
     )

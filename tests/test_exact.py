@@ -37,7 +37,9 @@ SETTINGS = {
     "OpenBLAS Nehalem": Setting(environment={"OPENBLAS_CORETYPE": "Nehalem"}),
     "OpenBLAS Haswell, two threads": Setting({"threads": 2}, {"OPENBLAS_CORETYPE": "Haswell", "OMP_NUM_THREADS": "2"}),
     "NumPy without AVX": Setting(
-        environment={"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX2 FMA3"}
+        environment={
+            "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX2 FMA3"
+        }
     ),
     "old and bf16": Setting(
         {"execution": {"precision": "bf16", "channels_last": True}},
@@ -88,7 +90,9 @@ def test_decodes_to_the_same_symbols(reference, name):
         assert difference.max() <= 1
 
     # And back: the first machine decodes the other's file to what the other decoded.
-    back = run(folder / f"{name.replace(' ', '-')}-back", common, Setting(), folder / name.replace(" ", "-") / "mine.nlaic")
+    back = run(
+        folder / f"{name.replace(' ', '-')}-back", common, Setting(), folder / name.replace(" ", "-") / "mine.nlaic"
+    )
     assert same(back["base"], other["mine"])
 
 

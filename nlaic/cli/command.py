@@ -2,14 +2,13 @@
 
 import argparse
 import math
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
 from nlaic.cli.files import Job, UsageError
-from nlaic.cli.progress import Reporter, reason, say
+from nlaic.cli.progress import Reporter, StopError, reason, say
 from nlaic.errors import NlaicError
 from nlaic.version import __version__
 
@@ -17,10 +16,6 @@ T = TypeVar("T")
 
 FAILURES = (NlaicError, OSError, MemoryError)
 EXIT_CODES = "exit code: 0 all done, 1 something failed, 2 usage, 130 interrupted"
-
-
-class StopError(NlaicError):
-    """A failure that every further file would share, such as missing weights."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -104,11 +99,18 @@ def do_all(jobs: Sequence[Job], work: Callable[[Job], None], report: Reporter) -
                 work(job)
             except StopError:
                 raise
-            except FAILURES as error:
-                report.failure(job.name, error)
+            except (*FAILURES, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not _out_of_memory(error):
+                    raise  # a mistake of ours: the traceback is wanted
+                report.failure(job.name, error if isinstance(error, FAILURES) else MemoryError())
                 good = False
             report.finish()
     return good
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """How torch says MemoryError, of the processor and of a GPU."""
+    return any(text in str(error) for text in ("can't allocate memory", "not enough memory", "out of memory"))
 
 
 def run(command: str, body: Callable[[], bool]) -> NoReturn:
@@ -120,9 +122,6 @@ def run(command: str, body: Callable[[], bool]) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
         say(f"{command}: interrupted", sys.stderr)
-    except BrokenPipeError:  # who read our lines is gone, as in `| head`
-        code = 1
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
     except FAILURES as error:
         code = 2 if isinstance(error, UsageError) else 1
         say(f"{command}: {reason(error)}", sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nlaic.cli import command
 from nlaic.cli.files import Job, check_target, plan, write_output
-from nlaic.cli.progress import Reporter, result_line
+from nlaic.cli.progress import Reporter, StopError, result_line
 from nlaic.errors import NlaicError
 
 if TYPE_CHECKING:
@@ -58,8 +58,10 @@ def _compress_all(args: argparse.Namespace) -> bool:
 
 
 def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Reporter) -> None:
-    from nlaic.picture import read_picture
+    from nlaic.picture import INPUT_SUFFIXES, read_picture
 
+    if job.target and job.target.suffix.lower() in INPUT_SUFFIXES:
+        raise NlaicError(f"output {job.target} ends like a picture, but a {SUFFIX} file would be written")
     check_target(job.target, force=args.force, parents=args.recursive)
     image = read_picture(job.source or BytesIO(job.read()), warn=lambda text: report.note(job.name, text))
     codec = codecs.get()
@@ -93,5 +95,5 @@ class _Codecs:
             try:
                 self._codec = nlaic.load(self._args.model, device=self._args.device, threads=self._args.threads)
             except (NlaicError, OSError) as error:
-                raise command.StopError(str(error)) from error
+                raise StopError(str(error)) from error
         return self._codec

@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from nlaic.cli import command
 from nlaic.cli.files import STDIO, Job
-from nlaic.cli.progress import Reporter, say
+from nlaic.cli.progress import Reporter, tell
 
 NAME = "nlaic-info"
 
@@ -35,12 +34,13 @@ def _tell_all(args: argparse.Namespace) -> bool:
         if args.json:
             facts.append(found)
         else:
-            say(_line(found), sys.stdout)
+            tell(_line(found))
 
     jobs = [Job(None if name == STDIO else Path(name), None) for name in args.inputs]
     good = command.do_all(jobs, look, Reporter(NAME, total=1))
     if args.json:
-        print(json.dumps(facts, indent=2))
+        for line in json.dumps(facts, indent=2).splitlines():
+            tell(line)
     return good
 
 

@@ -1,11 +1,19 @@
 """What a command says while it works: a line a file on stdout, notes and errors on stderr, a bar on a terminal."""
 
+import contextlib
+import os
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from nlaic.errors import NlaicError
+
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+class StopError(NlaicError):
+    """A failure that every further file would share, such as missing weights."""
 
 
 def say(text: str, stream: TextIO) -> None:
@@ -14,6 +22,16 @@ def say(text: str, stream: TextIO) -> None:
     line = " ".join(text.splitlines())
     stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()
+
+
+def tell(text: str) -> None:
+    """One line on standard output; where nobody can read it (`| head`, disk full), that is the end."""
+    try:
+        say(text, sys.stdout)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # what is still buffered would fail again when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StopError(f"cannot write standard output: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:
@@ -68,7 +86,10 @@ class Reporter:
             return
         if self._bar and self._total == 1:
             self._bar.stop()
-        say(text, sys.stderr if self._stdout_taken else sys.stdout)
+        if self._stdout_taken:
+            say(text, sys.stderr)
+        else:
+            tell(text)
 
     def note(self, name: str, text: str) -> None:
         """Something that was lost, though the file is done."""

@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from nlaic.errors import NlaicError
-from nlaic.nets.light import LightSettings, build_light
-from nlaic.nets.paper import PaperSettings, build_paper
+from nlaic.nets.light import LightSettings, build_light, start_light
+from nlaic.nets.paper import PaperSettings, build_paper, start_paper
 from nlaic.nets.vae import HyperpriorVAE
 
-ARCHITECTURES = {"light": (LightSettings, build_light), "nlaic": (PaperSettings, build_paper)}
+Settings = LightSettings | PaperSettings
+ARCHITECTURES: dict[str, type[Settings]] = {"light": LightSettings, "nlaic": PaperSettings}
 
 
-def make_settings(architecture: str, values: Mapping[str, Any]) -> LightSettings | PaperSettings:
+def make_settings(architecture: str, values: Mapping[str, Any]) -> Settings:
     """The settings of an architecture from plain values (lists become tuples).
 
     Raises:
@@ -19,17 +22,23 @@ def make_settings(architecture: str, values: Mapping[str, Any]) -> LightSettings
     """
     if architecture not in ARCHITECTURES:
         raise NlaicError(f"architecture must be one of {', '.join(ARCHITECTURES)}, but got {architecture!r}")
-    kind = ARCHITECTURES[architecture][0]
     try:
-        return kind(**{name: _tuples(value) for name, value in values.items()})
+        return ARCHITECTURES[architecture](**{name: _tuples(value) for name, value in values.items()})
     except TypeError as error:
         raise NlaicError(f"settings of {architecture}: {error}") from error
 
 
-def build(architecture: str, values: Mapping[str, Any]) -> HyperpriorVAE:
-    """An untrained network of that architecture."""
-    settings = make_settings(architecture, values)
+def build(settings: Settings) -> HyperpriorVAE:
+    """An untrained network."""
     return build_light(settings) if isinstance(settings, LightSettings) else build_paper(settings)
+
+
+def start(net: HyperpriorVAE, settings: Settings, pictures: list[Tensor]) -> None:
+    """Measure an untrained network's starting values on a few batches [B, 3, H, W] in 0..1; changes it in place."""
+    if isinstance(settings, LightSettings):
+        start_light(net, settings, pictures)
+    else:
+        start_paper(net, pictures)
 
 
 def _tuples(value: Any) -> Any:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from nlaic.nets.layers import SLOPE, ResidualBlock, dct_coefficients, dct_kernels, dct_matrix, zero_init
 from nlaic.nets.scale import ScaleNetwork
-from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, HyperpriorVAE, Parts, Rates, logistic_bits
+from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, HyperpriorVAE, Parts, Rates
 
 BAND_EDGES = (0.5, 2.3, 4.2, 6.5, 9.5)  # radius of a luma coefficient: six bands; Cb and Cr are the other two
 BANDS = len(BAND_EDGES) + 3
@@ -63,6 +63,11 @@ class LightSettings:
     def hyper(self) -> int:
         """Channels of z: 4x4 positions of every band."""
         return 16 * BANDS
+
+    @property
+    def lambdas(self) -> tuple[float, float]:
+        """Lambda at the lowest and the highest quality."""
+        return self.lambda_min, self.lambda_max
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain values, for a weights file."""
@@ -217,7 +222,7 @@ def _bands(coefficients: list[tuple[int, int, int]]) -> Tensor:
 
 
 def build_light(settings: LightSettings | None = None) -> HyperpriorVAE:
-    """Make an untrained `light`: the DCT codec of its shortcuts. Call `start` with some pictures before use."""
+    """Make an untrained `light`: the DCT codec of its shortcuts. Call `start_light` with some pictures before use."""
     s = settings or LightSettings()
     coefficients = dct_coefficients(s.luma, s.chroma)
     analysis, synthesis = dct_kernels(coefficients)
@@ -232,17 +237,18 @@ def build_light(settings: LightSettings | None = None) -> HyperpriorVAE:
 
 def _carry_bands(scale: ScaleNetwork, band: Tensor) -> None:
     """Start the scale network as the inverse of `HyperAnalysis`' shortcut: z to the log energy of each band."""
-    first, second, third, last = scale.layers
+    first, second, third, last = (layer.start for layer in scale.layers)
+    every = 16 * BANDS  # all positions of all bands
+    gain = CARRIED_LEVELS / INDEX_STEP / LEVELS_PER_UNIT  # units of z to levels of an index
     with torch.no_grad():
-        first.start[: 16 * BANDS, :, 1, 1] = torch.eye(16 * BANDS)  # type: ignore[index]
-        gain = CARRIED_LEVELS / INDEX_STEP / LEVELS_PER_UNIT  # units of z to levels of an index
-        second.start[: 16 * BANDS, : 16 * BANDS, 0, 0] = gain * torch.kron(torch.eye(BANDS), _rotation().T.contiguous())  # type: ignore[index]
-        third.start[:BANDS, :BANDS, 1, 1] = torch.eye(BANDS)  # type: ignore[index]
-        last.start[:, :BANDS, 0, 0] = F.one_hot(band, BANDS).float() / CARRIED_LEVELS  # type: ignore[index]
+        first[:every, :, 1, 1] = torch.eye(every)
+        second[:every, :every, 0, 0] = gain * torch.kron(torch.eye(BANDS), _rotation().T.contiguous())
+        third[:BANDS, :BANDS, 1, 1] = torch.eye(BANDS)
+        last[:, :BANDS, 0, 0] = F.one_hot(band, BANDS).float() / CARRIED_LEVELS
 
 
 @torch.no_grad()
-def start(net: HyperpriorVAE, settings: LightSettings, pictures: list[Tensor]) -> None:
+def start_light(net: HyperpriorVAE, settings: LightSettings, pictures: list[Tensor]) -> None:
     """Measure the starting values of all that moves with the quality; without it training crawls.
 
     Args:
@@ -255,7 +261,9 @@ def start(net: HyperpriorVAE, settings: LightSettings, pictures: list[Tensor]) -
     spread = torch.linspace(math.log(settings.lambda_min), math.log(settings.lambda_max), rates.anchors)
     rates.log_step.copy_((math.log(0.02) - 0.5 * spread)[:, None].expand_as(rates.log_step))
     # A rough picture needs no fine hyper-latent: from 2.5 units of z a step at the lowest quality to 1.2.
-    rates.log_z_step.copy_(torch.linspace(math.log(2.5), math.log(1.2), rates.anchors)[:, None].expand_as(rates.log_z_step))
+    rates.log_z_step.copy_(
+        torch.linspace(math.log(2.5), math.log(1.2), rates.anchors)[:, None].expand_as(rates.log_z_step)
+    )
     for k in range(rates.anchors):
         position = torch.tensor([float(k)])
         step = rates.at(rates.log_step, position).exp()

@@ -23,6 +23,7 @@ Symbols are residuals to that mean, where NIC codes round(y); y is divided by a 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,6 +56,11 @@ class PaperSettings:
     def latent(self) -> int:
         """Channels of y."""
         return self.main
+
+    @property
+    def lambdas(self) -> tuple[float, float]:
+        """Lambda at the lowest and the highest quality: one rate."""
+        return self.lambda_, self.lambda_
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain values, for a weights file."""
@@ -210,3 +216,14 @@ def build_paper(settings: PaperSettings | None = None) -> HyperpriorVAE:
     scale = ScaleNetwork(s.main, s.hyper)
     parts = Parts(_analysis(s), _synthesis(s), _hyper_analysis(s), MeanSynthesis(s), None, scale)
     return HyperpriorVAE(parts, Rates(s.main, s.hyper, s.anchors))
+
+
+@torch.no_grad()
+def start_paper(net: HyperpriorVAE, pictures: list[Tensor]) -> None:
+    """Measure where the densities of y and z start, on a few batches [B, 3, H, W] in 0..1; changes `net` in place."""
+    rates = net.rates
+    y = torch.cat([net.g_a(x) for x in pictures])
+    z = net.h_a(y)
+    rates.log_scale.copy_(torch.log(y.std((0, 2, 3)) + 1e-3).expand_as(rates.log_scale))
+    rates.z_mean.copy_(z.mean((0, 2, 3)).expand_as(rates.z_mean))
+    rates.log_z_scale.copy_(torch.log(0.55 * z.std((0, 2, 3)) + 0.05).expand_as(rates.log_z_scale))

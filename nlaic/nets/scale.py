@@ -95,7 +95,7 @@ class ScaleNetwork(nn.Module):
         wide, low, high = widths
         carried_z = hyper if carried else 0
         self.carried = carried
-        self.layers = nn.ModuleList(
+        self.layers: Sequence[ScaleLayer] = nn.ModuleList(
             [
                 ScaleLayer(hyper, carried_z + wide, 3, hyper, carried_z),
                 ScaleLayer(carried_z + wide, positions * (carried + low), 1, carried_z, positions * carried),

@@ -13,10 +13,12 @@ how a symbol is decoded (`nlaic.integer`).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nlaic.nets.scale import CENTRE, LEVELS, ScaleNetwork, clamp_through, round_through
 
@@ -24,12 +26,13 @@ SCALES = 64  # table indices
 SCALE_MIN, SCALE_MAX = 0.1, 100.0  # scales of r at index 0 and 63; below 0.1 a symbol other than 0 does not happen
 INDEX_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)  # natural log between neighbouring scales
 LEVELS_PER_UNIT = 8  # levels of the scale network's input for each unit of z
+SKIP = 5  # symbols of an index below this are not coded: at a scale below 0.17 they are other than 0 once in 300
 MEAN_LIMIT = 30.0  # what the context sees of a latent is clipped to this many steps
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The transforms of one codec. `context` may be missing; `g_a` and `g_s` see y in its own units, the rest y/step."""
+    """The transforms of one codec; `g_a` and `g_s` see y in its own units, the others y/step. No context: None."""
 
     g_a: nn.Module
     g_s: nn.Module
@@ -127,10 +130,11 @@ class HyperpriorVAE(nn.Module):
         mean = self.mean(z_hat, z_step)
         mean = self.refine(round_through(y - mean) + mean, mean)
         residual = y - mean
+        coded = index >= SKIP  # what is not coded is decoded as its mean
         y_bits = gaussian_bits(self._coded(residual), index * INDEX_STEP + math.log(SCALE_MIN))
         z_bits = logistic_bits(self._coded(z), self.rates.at(self.rates.log_z_scale, position))
         bits = {"y": y_bits.flatten(1).sum(1), "z": z_bits.flatten(1).sum(1)}
-        return (round_through(residual) + mean) * step, bits
+        return (round_through(residual) * coded + mean) * step, bits
 
     def _coded(self, value: Tensor) -> Tensor:
         return value + torch.rand_like(value) - 0.5 if self.training else value.round()
@@ -145,13 +149,25 @@ def first_pass(y: Tensor) -> Tensor:
 
 def gaussian_bits(r: Tensor, log_scale: Tensor) -> Tensor:
     """-log2 of the mass that a zero-mean Gaussian gives to r-1/2 .. r+1/2 (Eq. 3 of the paper), elementwise."""
-    inverse, magnitude = torch.exp(-log_scale) * math.sqrt(0.5), r.abs()
-    mass = 0.5 * (torch.erf((magnitude + 0.5) * inverse) - torch.erf((magnitude - 0.5) * inverse))
-    return -torch.log2(mass.clamp_min(1e-9))
+    return _interval_bits(torch.special.log_ndtr, 6.0, r, log_scale)
 
 
 def logistic_bits(z: Tensor, log_scale: Tensor) -> Tensor:
     """-log2 of the mass that a zero-mean logistic density gives to z-1/2 .. z+1/2 (Eq. 4), elementwise."""
-    inverse, magnitude = torch.exp(-log_scale), z.abs()
-    mass = torch.sigmoid((0.5 - magnitude) * inverse) - torch.sigmoid((-0.5 - magnitude) * inverse)
-    return -torch.log2(mass.clamp_min(1e-9))
+    return _interval_bits(F.logsigmoid, 20.0, z, log_scale)
+
+
+def _interval_bits(
+    log_cumulative: Callable[[Tensor], Tensor], reach: float, value: Tensor, log_scale: Tensor
+) -> Tensor:
+    """-log2 of F(1/2 - |value|) - F(-1/2 - |value|) for a symmetric F of that scale.
+
+    In logarithms, and with the value held at `reach` scales but not its gradient: a symbol far outside its scale
+    costs about 30 bits, and still says so where it comes from and to its scale.
+    """
+    scale = torch.exp(log_scale)
+    magnitude = value.abs()
+    magnitude = magnitude + (torch.minimum(magnitude, 0.5 + reach * scale) - magnitude).detach()
+    near = log_cumulative((0.5 - magnitude) / scale)
+    far = log_cumulative((-0.5 - magnitude) / scale)
+    return -(near + torch.log1p(-torch.exp((far - near).clamp(max=-1e-6)))) / math.log(2)

@@ -84,7 +84,7 @@ def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
             if picture is None:
                 unreadable.append(str(file))
                 continue
-            shapes.append((offset, *picture.shape[:2]))
+            shapes.append((offset, picture.shape[0], picture.shape[1]))
             offset += out.write(picture.tobytes())
     part.replace(pixels)
     part.write_text(json.dumps([shapes, unreadable]))
@@ -100,7 +100,7 @@ def _decode_one(file: Path) -> np.ndarray | None:
 
 
 class Crops(IterableDataset):
-    """An endless stream of samples: a crop [3, P, P] uint8, mirrored or not, and where between the qualities it is coded.
+    """An endless stream of samples: a crop [3, P, P] uint8, mirrored or not, and its place between the qualities.
 
     Args:
         pictures: where from; those with a side below `patch` are left out.

@@ -1,4 +1,4 @@
-"""What the decoded picture is compared by (Eq. 2 of the paper): squared error, and a perceptual term where asked for."""
+"""What the decoded picture is compared by (Eq. 2 of the paper): squared error, a perceptual term where asked for."""
 
 from pathlib import Path
 
@@ -22,7 +22,12 @@ class Distortion(nn.Module):
     """
 
     def __init__(
-        self, mse: float = 1.0, lpips: float = 0.0, network: str = "alex", features: str | None = None, window: int = 128
+        self,
+        mse: float = 1.0,
+        lpips: float = 0.0,
+        network: str = "alex",
+        features: str | None = None,
+        window: int = 128,
     ) -> None:
         super().__init__()
         self.mse, self.lpips, self.window = mse, lpips, window

@@ -6,6 +6,7 @@ al., "Muon is scalable for LLM training", https://arxiv.org/abs/2502.16982, so t
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,12 +39,12 @@ class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum; a weight [out, in, k, k] is treated as a matrix [out, in*k*k].
 
     Args:
-        params: weights with at least two dimensions.
+        params: weights with at least two dimensions, or groups of them.
         lr: learning rate, about what Adam would take.
         momentum: of the gradient's running mean.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.95) -> None:
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()

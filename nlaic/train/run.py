@@ -1,17 +1,24 @@
 """One stage of training from a composed configuration: data, network, trainer, export."""
 
-from dataclasses import fields
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import platformdirs
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+from torch.nn import functional as F
 
 from nlaic.errors import NlaicError
-from nlaic.nets.light import LightSettings, build_light, start
+from nlaic.export import export, save_weights
+from nlaic.nets.build import Settings, build, make_settings, start
 from nlaic.train.callbacks import Checkpoint, Report, StopAtBudget
 from nlaic.train.data import Crops, Pictures, load_pictures
 from nlaic.train.losses import Distortion
@@ -20,66 +27,133 @@ from nlaic.train.stages import Budget, Optimisation, RateDistortion, Sampling
 T = TypeVar("T")
 
 
-def settings_from(kind: type[T], values: Any) -> T:
-    """Make a settings dataclass from a part of the configuration; unknown names are an error."""
-    plain = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else dict(values)
-    assert isinstance(plain, dict)
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    if unknown := set(plain) - known:
-        raise NlaicError(f"{kind.__name__}: unknown setting {sorted(unknown)}, allowed: {sorted(known)}")
-    return kind(**{k: _tuples(v) for k, v in plain.items()})
+def settings_from(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make a settings dataclass from a part of the configuration.
+
+    Raises:
+        NlaicError: if a name is not one of its fields.
+    """
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
+        raise NlaicError(f"{kind.__name__.lower()}: unknown setting {unknown[0]!r}, allowed: {', '.join(known)}")
+    return kind(**values)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def run(config: DictConfig) -> None:
-    """Train one stage and export its weights."""
-    folder = Path(config.dir or Path(platformdirs.user_cache_dir("nlaic")) / "runs" / f"{config.model.name}-rd")
+def run(config: DictConfig) -> Path:
+    """Train stage one as configured, or go on where `dir` stopped, and export; return the weights' path."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    budget = Budget(config.minutes, config.steps)
+    if budget.minutes is None and budget.steps is None:
+        raise NlaicError("give minutes=N or steps=N: how long to train")
+    cache = Path(platformdirs.user_cache_dir("nlaic", appauthor=False))
+    folder = Path(config.dir) if config.dir else cache / "runs" / f"{config.model.name}-{config.stage.name}"
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    cache = Path(platformdirs.user_cache_dir("nlaic")) / "pictures"
-    pictures = load_pictures(Path(config.data.root), cache)
+    plan = _plan(plain)  # what is wrong with the settings is said before any work is done
+    pictures = load_pictures(Path(config.data.root), cache / "pictures")
     for name in pictures.unreadable:
         print(f"skipped, not readable: {name}")
     kept, held_out = pictures.split(config.data.holdout)
-    sampling = settings_from(Sampling, config.sampling)
-    settings = settings_from(LightSettings, config.model.settings)
-    torch.manual_seed(sampling.seed)
-    net = build_light(settings).to(memory_format=torch.channels_last)
+    module = _module(plan, kept, budget)
     last = folder / "last.ckpt"
-    if not last.exists():
-        start(net, settings, _starting_pictures(kept, sampling))
-    module = RateDistortion(
-        net,
-        Distortion(**config.loss),
-        kept,
-        (settings.lambda_min, settings.lambda_max),
-        sampling,
-        settings_from(Optimisation, config.optimisation),
-        Budget(config.minutes, config.steps),
+    if last.exists():
+        print(f"going on from {last}")
+    trainer = _trainer(plain, folder, held_out)
+    try:
+        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=False)
+    except RuntimeError as error:
+        if "state_dict" in str(error):
+            raise NlaicError(f"{last} is a checkpoint of another model; choose another dir=") from error
+        raise
+    return _export(module, plain, plan, Path(config.out) if config.out else folder / "weights.safetensors")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of a configuration as settings."""
+
+    settings: Settings
+    sampling: Sampling
+    optimisation: Optimisation
+    distortion: Distortion
+
+
+def _plan(config: dict[str, Any]) -> Plan:
+    return Plan(
+        make_settings(config["model"]["name"], config["model"]["settings"]),
+        settings_from(Sampling, config["sampling"]),
+        settings_from(Optimisation, config["optimisation"]),
+        Distortion(**config["loss"]),
     )
-    trainer = pl.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        precision=config.trainer.precision,
-        max_epochs=1,
+
+
+def _module(plan: Plan, kept: Pictures, budget: Budget) -> RateDistortion:
+    torch.manual_seed(plan.sampling.seed)
+    net = build(plan.settings).to(memory_format=torch.channels_last)
+    start(net, plan.settings, _starting_pictures(kept, plan.sampling))
+    lambdas = plan.settings.lambdas
+    return RateDistortion(net, plan.distortion, kept, lambdas, plan.sampling, plan.optimisation, budget)
+
+
+def _trainer(config: dict[str, Any], folder: Path, held_out: Pictures) -> pl.Trainer:
+    wanted = dict(config["trainer"])
+    if wanted["precision"] == "auto":
+        wanted["precision"] = "bf16-mixed" if bf16_is_faster() else "32-true"
+    return pl.Trainer(
+        **wanted,
+        max_epochs=-1,  # an endless stream; `StopAtBudget` ends it
         logger=CSVLogger(str(folder), name="logs"),
-        log_every_n_steps=config.trainer.log_every,
         callbacks=[
-            Report(held_out, config.report_minutes),
-            Checkpoint(folder, config.checkpoint_minutes),
+            Report(held_out, config["report_minutes"]),
+            Checkpoint(folder, config["checkpoint_minutes"]),
             StopAtBudget(),
         ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        use_distributed_sampler=False,
     )
-    trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=False)
 
 
-def _starting_pictures(pictures: Pictures, sampling: Sampling) -> list[torch.Tensor]:
+def bf16_is_faster(margin: float = 1.2, rounds: int = 5) -> bool:
+    """Whether a convolution of this codec's kind runs faster in bf16 here, forwards and backwards, by a probe."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    x, weight = torch.randn(8, 64, 24, 24), torch.randn(64, 64, 3, 3, requires_grad=True)
+
+    def best(kind: torch.dtype) -> float:
+        times = []
+        for _ in range(rounds):
+            begin = time.perf_counter()
+            F.conv2d(x.to(kind), weight.to(kind), padding=1).float().square().mean().backward()
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    return best(torch.float32) > margin * best(torch.bfloat16)
+
+
+def _starting_pictures(pictures: Pictures, sampling: Sampling) -> list[Tensor]:
     crops = Crops(pictures, sampling.patch, 0.0, sampling.seed + 1)
     return [torch.stack([crops.sample(8 * k + i)["x"] for i in range(8)]).float() / 255 for k in range(6)]
+
+
+def _export(module: RateDistortion, config: dict[str, Any], plan: Plan, out: Path) -> Path:
+    """Write the running mean of the weights, with what there is to know about their training."""
+    net = module.mean_net.cpu().float()
+    settings, pictures = plan.settings, len(module.pictures)
+    metadata = {
+        "stage": config["stage"]["name"],
+        "loss": json.dumps(config["loss"]),
+        "optimisation": json.dumps(asdict(module.optimisation)),
+        "training": f"{module.steps} steps, {module.steps * module.sampling.batch} patches of {module.sampling.patch} "
+        f"from {pictures} pictures, {module.seconds / 60:.0f} minutes",
+    }
+    measured = _starting_pictures(module.pictures, module.sampling)[:2]
+    weights = export(net, config["model"]["name"], settings.to_dict(), settings.lambdas, measured, metadata)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        path = save_weights(weights, out)
+    except OSError as error:
+        raise NlaicError(f"out: cannot write {out}: {error.strerror}") from error
+    print(f"weights: {path}, {path.stat().st_size} bytes, model id {weights.model_id.hex()}")
+    return path

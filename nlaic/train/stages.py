@@ -3,9 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -127,7 +126,7 @@ class RateDistortion(pl.LightningModule):
         torch.manual_seed(hash((self.sampling.seed, self.steps)) % 2**31)
         x = (batch["x"].float() / 255).contiguous(memory_format=torch.channels_last)
         losses = self.losses(x, batch["position"])
-        optimisers = self.optimizers()
+        optimisers = cast(list[Any], self.optimizers())
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         self.manual_backward(losses["loss"])
@@ -153,7 +152,8 @@ class RateDistortion(pl.LightningModule):
     @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.optimisation.ema, (1 + self.steps) / (10 + self.steps))
-        theirs, ours = list(self.mean_net.parameters()), list(self.net.parameters())
+        theirs: list[Tensor] = list(self.mean_net.parameters())
+        ours: list[Tensor] = list(self.net.parameters())
         torch._foreach_lerp_(theirs, ours, 1 - decay)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -197,10 +197,3 @@ def kind_of(name: str, p: Tensor) -> str:
     if p.ndim != 4:
         return "plain"
     return "scale" if name.startswith("scale.") else "matrix"
-
-
-def train(module: pl.LightningModule, trainer: pl.Trainer, resume: str | None, log: Callable[[str], None]) -> None:
-    """Fit, from a checkpoint where there is one."""
-    if resume:
-        log(f"going on from {resume}")
-    trainer.fit(module, ckpt_path=resume)

@@ -1,0 +1,193 @@
+"""What each failure says and ends with, and that nothing half-done is left."""
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import nlaic
+from nlaic.cli import compress, files
+from nlaic.errors import NlaicError
+from tests.cli.conftest import make_bad, nlaic_bytes, picture, tree
+
+BAD_INPUT = [  # command line, exit code, what the one line says
+    ("compress text.png", 1, r"text\.png: not a picture"),
+    ("compress truncated.png", 1, r"truncated\.png: damaged or truncated"),
+    ("compress empty.png", 1, r"empty\.png: empty file"),
+    ("compress none.png", 1, r"none\.png: No such file"),
+    ("compress photos", 1, r"photos: is a folder: -r"),
+    ("compress -r photos", 1, r"photos: holds no file"),
+    ("compress good.png -o none/x.nlaic", 1, r"good\.png: output folder none is missing"),
+    ("compress good.png -o none/", 1, r"none/: output folder is missing"),
+    ("compress good.png text.png -o none", 1, r"none: output folder is missing"),
+    ("compress good.png text.png -o good.nlaic", 1, r"good\.nlaic: not a folder"),
+    ("compress exists.png", 1, r"exists\.png: output exists\.nlaic exists: --force"),
+    ("compress same/x.png same/x.jpg", 1, r"same/x\.png and same/x\.jpg would both write same/x\.nlaic"),
+    ("compress -r same -o out", 1, r"same/x\.jpg and same/x\.png would both write out/x\.nlaic"),
+    ("compress good.png good.png --force", 1, r"good\.png and good\.png would both"),
+    ("compress --force good.png -o good.png", 1, r"good\.png: its output good\.png is also the input"),
+    ("compress good.png -o x.png", 1, r"good\.png: output x\.png ends like a picture"),
+    ("compress good.png -q 101", 2, r"-q/--quality: must be 0 to 100 in steps of 0\.1, but got '101'"),
+    ("compress good.png -q -1", 2, r"must be 0 to 100 .* got '-1'"),
+    ("compress good.png -q 5.55", 2, r"must be 0 to 100 .* got '5\.55'"),
+    ("compress good.png -q nan", 2, r"must be 0 to 100 .* got 'nan'"),
+    ("compress good.png -q high", 2, r"must be 0 to 100 .* got 'high'"),
+    ("compress good.png --bpp 0", 2, r"--bpp: must be a number above 0, but got '0'"),
+    ("compress good.png --bytes 0", 2, r"--bytes: must be a whole number of at least 1, but got '0'"),
+    ("compress good.png -q 50 --bpp 1", 2, r"not allowed with"),
+    ("compress good.png --bpp 1 --bytes 9", 2, r"not allowed with"),
+    ("compress good.png -e 0", 2, r"--effort: must be 1 to 9, but got '0'"),
+    ("compress good.png --block 100x64", 2, r"--block: must be WIDTHxHEIGHT, multiples of 64 .* got '100x64'"),
+    ("compress good.png --block 64", 2, r"--block: must be"),
+    ("compress good.png --block 0x64", 2, r"--block: must be"),
+    ("compress good.png --threads 0", 2, r"--threads: must be a whole number of at least 1"),
+    ("compress good.png --device tpu", 2, r"--device: invalid choice"),
+    ("compress good.png --qual 5", 2, r"unrecognized arguments"),
+    ("compress", 2, r"required: IN"),
+    ("compress - - -o x.nlaic", 2, r"only once"),
+    ("compress good.png text.png -o -", 2, r"-o - takes one input"),
+    ("compress - -o photos", 2, r"no name to use in the folder photos"),
+    ("decompress good.nlaic -o x.xyz", 1, r"x\.xyz: unknown suffix '\.xyz': allowed are \.png"),
+    ("decompress cut.nlaic", 1, r"cut\.nlaic: "),
+    ("decompress altered.nlaic", 1, r"altered\.nlaic: "),
+    ("decompress newer.nlaic", 1, r"newer\.nlaic: .*version"),
+    ("decompress zero.nlaic", 1, r"zero\.nlaic: "),
+    ("decompress text.png", 1, r"text\.png: "),
+    ("decompress none.nlaic", 1, r"none\.nlaic: No such file"),
+    ("decompress good.nlaic", 1, r"good\.nlaic: output good\.png exists: --force"),
+    ("decompress good.nlaic -o x.png --realism 2", 2, r"--realism: must be 0 to 1, but got '2'"),
+    ("info none.nlaic", 1, r"none\.nlaic: No such file"),
+    ("info text.png", 1, r"text\.png: "),
+    ("info photos", 1, r"photos: Is a directory"),
+    ("info cut.nlaic", 1, r"cut\.nlaic: "),
+]
+
+
+@pytest.mark.parametrize(("line", "code", "says"), BAD_INPUT, ids=[case[0] for case in BAD_INPUT])
+def test_bad_input_is_one_line_and_changes_nothing(line, code, says, folder, run, stub):
+    make_bad(folder)
+    before = {name: Path(name).read_bytes() for name in tree(folder)}
+    got, out, err = run(line)
+    assert (got, out) == (code, [])
+    assert len(err) == 1
+    assert re.search(rf"^nlaic-{line.split()[0]}: .*{says}", err[0])
+    assert {name: Path(name).read_bytes() for name in tree(folder)} == before
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_file(folder, run, stub):
+    picture("a.png")
+    Path("a.png").chmod(0)
+    code, _, err = run("compress a.png")
+    assert (code, err) == (1, ["nlaic-compress: a.png: Permission denied"])
+
+
+def test_unreadable_is_told_as_the_system_does(folder, run, stub, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    picture("a.png")
+    monkeypatch.setattr(Path, "open", refuse)
+    code, _, err = run("compress a.png")
+    assert (code, err) == (1, ["nlaic-compress: a.png: Permission denied"])
+
+
+def test_one_failure_does_not_stop_the_rest(folder, run, stub):
+    make_bad(folder)
+    code, out, err = run("compress text.png good.png none.png exists.png photos --force -o photos")
+    assert code == 1
+    assert [line.split()[0] for line in out] == ["good.png", "exists.png"]
+    assert [line.split(": ")[1] for line in err] == ["text.png", "none.png", "photos"]
+    assert {"photos/good.nlaic", "photos/exists.nlaic"} <= tree(folder)
+
+
+FAILURES = [  # raised in the codec, exit code, line
+    (
+        NlaicError("the target of 9 bytes cannot be met: the smallest file has 99 bytes"),
+        1,
+        "a.png: the target of 9 bytes",
+    ),
+    (MemoryError(), 1, "a.png: not enough memory"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), 1, "a.png: not enough memory"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+]
+
+
+@pytest.mark.parametrize(("failure", "code", "says"), FAILURES, ids=lambda x: type(x).__name__)
+def test_failures_of_the_codec(failure, code, says, folder, run, stub):
+    picture("a.png")
+    stub.failure = failure
+    got, out, err = run("compress a.png")
+    assert (got, out, len(err)) == (code, [], 1)
+    assert err[0].startswith(f"nlaic-compress: {says}")
+    assert tree(folder) == {"a.png"}
+
+
+def test_a_mistake_in_the_code_is_not_hidden(folder, stub):
+    picture("a.png")
+    stub.failure = RuntimeError("shapes differ")
+    with pytest.raises(RuntimeError, match="shapes"):
+        compress.main(["a.png"])
+
+
+def test_missing_weights_are_told_once(folder, run, monkeypatch):
+    def load(name, **_):
+        raise NlaicError(f"no weights {name!r}\nin /somewhere")
+
+    monkeypatch.setitem(vars(nlaic), "load", load)
+    picture("a.png")
+    picture("b.png")
+    assert run("compress a.png b.png --model nowhere") == (
+        1,
+        [],
+        ["nlaic-compress: no weights 'nowhere' in /somewhere"],
+    )
+
+
+def test_weights_are_not_loaded_without_work_for_them(folder, run, stub):
+    assert run("compress a.png b.png")[0] == 1
+    assert stub.loads == []
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+@pytest.mark.parametrize("line", ["compress a.png", "compress --force b.png", "decompress c.nlaic"])
+def test_disk_full_or_interrupted_while_writing(line, failure, folder, run, stub, monkeypatch):
+    def half(write, data):
+        write(memoryview(data)[: len(data) // 2])
+        raise failure
+
+    picture("a.png")
+    picture("b.png")
+    Path("b.nlaic").write_bytes(b"before")
+    Path("c.nlaic").write_bytes(nlaic_bytes())
+    before = {name: Path(name).read_bytes() for name in tree(folder)}
+    monkeypatch.setattr(files, "_write_all", half)
+    code, out, err = run(line)
+    assert (out, len(err)) == ([], 1)
+    if isinstance(failure, OSError):
+        assert code == 1
+        assert re.search(r": \w\.\w+: cannot write \w\.\w+: No space left on device", err[0])
+    else:
+        assert (code, err[0].split(": ")[1]) == (130, "interrupted")
+    assert {name: Path(name).read_bytes() for name in tree(folder)} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_devices_are_written_to_and_not_replaced(folder, run, stub):
+    picture("a.png")
+    Path("full").symlink_to("/dev/full")
+    Path("null").symlink_to("/dev/null")
+    assert run("compress a.png -o full")[2] == ["nlaic-compress: a.png: cannot write full: No space left on device"]
+    assert run("compress a.png -o null")[0] == 0
+    assert Path("/dev/null").is_char_device() and Path("null").is_symlink()
+
+
+def test_a_link_is_followed(folder, run, stub):
+    picture("a.png")
+    Path("real.nlaic").write_bytes(b"old")
+    Path("link.nlaic").symlink_to("real.nlaic")
+    assert run("compress a.png --force -o link.nlaic")[0] == 0
+    assert Path("link.nlaic").is_symlink()
+    assert Path("real.nlaic").read_bytes() != b"old"

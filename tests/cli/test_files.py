@@ -1,0 +1,147 @@
+"""What becomes which file, with a stub in the place of the codec; and once with the real one."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import MODEL_ID, nlaic_bytes, picture, tree
+
+
+def test_there_and_back_beside_the_input(folder, run, stub):
+    pixels = picture("a.png")
+    code, out, err = run("compress a.png")
+    size = (folder / "a.nlaic").stat().st_size
+    assert (code, err) == (0, [])
+    assert re.fullmatch(rf"a\.png  40x30  {size} bytes  {8 * size / 1200:.4f} bpp  \d+\.\d\d MP/s", out[0])
+    code, out, err = run("decompress a.nlaic -o back.png --realism 0.5")
+    assert (code, err) == (0, [])
+    assert re.fullmatch(rf"a\.nlaic  40x30  {size} bytes  {8 * size / 1200:.4f} bpp  \d+\.\d\d MP/s", out[0])
+    assert np.array_equal(np.asarray(Image.open("back.png")), pixels)
+    assert stub.calls[1].realism == 0.5
+    assert tree(folder) == {"a.png", "a.nlaic", "back.png"}
+
+
+def test_arguments_reach_the_codec(folder, run, stub):
+    picture("a.png")
+    assert run("compress a.png")[0] == 0
+    assert (
+        run("compress a.png --force -q 12.3 -e 9 --block 128x64 --model m.safetensors --device cpu --threads 2")[0] == 0
+    )
+    assert run("compress a.png --force --bpp 0.25")[0] == 0
+    assert run("compress a.png --force --bytes 4000")[0] == 0
+    first, second, third, fourth = stub.calls
+    assert (first.quality, first.bpp, first.max_bytes, first.effort, first.block) == (50, None, None, 3, (2048, 1024))
+    assert (second.quality, second.effort, second.block) == (12.3, 9, (128, 64))
+    assert (third.bpp, third.max_bytes) == (0.25, None)
+    assert (fourth.bpp, fourth.max_bytes) == (None, 4000)
+    assert stub.loads[0] == ("light", {"device": "auto", "threads": None})
+    assert stub.loads[1] == ("m.safetensors", {"device": "cpu", "threads": 2})
+
+
+@pytest.mark.parametrize(
+    ("line", "made"),
+    [
+        ("a.png", {"a.nlaic"}),
+        ("photos/a/b.png -o c.nlaic", {"c.nlaic"}),
+        ("photos/a/b.png -o out", {"out/b.nlaic"}),
+        ("photos/a/b.png -o out/", {"out/b.nlaic"}),
+        ("a.png photos/a/b.png -o out", {"out/a.nlaic", "out/b.nlaic"}),
+        ("-r photos", {"photos/a/b.nlaic", "photos/c.tar.nlaic"}),
+        ("-r photos -o out", {"out/a/b.nlaic", "out/c.tar.nlaic"}),
+        ("-r photos a.png -o new/deep", {"new/deep/a/b.nlaic", "new/deep/c.tar.nlaic", "new/deep/a.nlaic"}),
+        ("-r a.png -o new/x.nlaic", {"new/x.nlaic"}),
+        ("./photos/../a.png", {"a.nlaic"}),
+    ],
+)
+def test_where_results_go(line, made, folder, run, stub):
+    for path in ("a.png", "photos/a/b.png", "photos/c.tar.jpg", "photos/.hidden.png"):
+        picture(path)
+    (folder / "photos/notes.txt").write_text("no picture, not looked at")
+    (folder / "out").mkdir()
+    before = tree(folder)
+    code, out, err = run(f"compress {line}")
+    assert (code, err) == (0, [])
+    assert len(out) == len(made)
+    assert tree(folder) - before == made
+    assert len(stub.loads) == 1
+
+
+def test_decompress_loads_once_a_model_and_makes_png(folder, run, stub):
+    for name in ("in/a.nlaic", "in/b/c.nlaic"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(nlaic_bytes())
+    assert run("decompress -r in -o out")[0] == 0
+    assert {"out/a.png", "out/b/c.png"} < tree(folder)
+    assert stub.loads == [(MODEL_ID, {"model": None, "device": "auto", "threads": None})]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "bmp", "ppm"])
+def test_suffix_decides_the_format(suffix, folder, run, stub):
+    Path("a.nlaic").write_bytes(nlaic_bytes())
+    assert run(f"decompress a.nlaic -o a.{suffix}")[0] == 0
+    with Image.open(f"a.{suffix}") as image:
+        assert image.format == {"jpg": "JPEG"}.get(suffix, suffix.upper())
+
+
+def test_force_overwrites_and_quiet_is_quiet(folder, run, stub):
+    picture("a.png")
+    Path("a.nlaic").write_bytes(b"old")
+    assert run("compress a.png --force --quiet") == (0, [], [])
+    assert Path("a.nlaic").read_bytes() != b"old"
+    assert (folder / "a.nlaic").stat().st_mode & 0o777 == (folder / "a.png").stat().st_mode & 0o777
+
+
+def test_what_is_lost_is_noted(folder, run, stub):
+    Image.new("RGBA", (40, 30), (10, 20, 30, 128)).save("a.png")
+    code, out, err = run("compress a.png")
+    assert (code, len(out)) == (0, 1)
+    assert err == ["nlaic-compress: a.png: note: transparency is lost: composited over white"]
+    assert run("compress a.png --force --quiet")[2] == []
+
+
+def test_names_that_the_terminal_cannot_show(folder, run, stub):
+    name = os.fsdecode(b"a\xff\nb.png")
+    picture("a.png")
+    try:
+        Path("a.png").rename(name)
+    except OSError:
+        pytest.skip("the file system refuses such names")
+    code, out, err = run(["compress", name])
+    assert (code, len(out), err) == (0, 1, [])
+    assert out[0].startswith("a\\udcff b.png  40x30")
+
+
+def test_the_real_codec_end_to_end(folder, run, tiny_model):
+    ramp = np.mgrid[0:80, 0:96].sum(0) % 256
+    Image.fromarray(np.stack([ramp, ramp // 2, 255 - ramp], 2).astype(np.uint8)).save("a.png")
+    model = ["--model", str(tiny_model), "--device", "cpu", "--threads", "1"]
+    assert run(["compress", "a.png", "-q", "80", *model])[::2] == (0, [])
+    assert run(["decompress", "a.nlaic", "-o", "back.png", *model])[::2] == (0, [])
+    assert Image.open("back.png").size == (96, 80)
+    code, out, _ = run("info --json a.nlaic")
+    facts = json.loads("\n".join(out))[0]
+    assert (code, facts["width"], facts["height"], facts["quality"]) == (0, 96, 80, 80.0)
+    code, out, err = run(["compress", "a.png", "--force", "--bytes", "3", *model])
+    assert (code, out, len(err)) == (1, [], 1)
+    assert re.search(r"^nlaic-compress: a\.png: .*smallest", err[0])
+    assert (folder / "a.nlaic").stat().st_size == facts["bytes"]
+
+
+def test_weights_that_are_nowhere(folder, run, tiny_model, monkeypatch):
+    monkeypatch.setenv("NLAIC_WEIGHTS", str(folder))
+    picture("a.png")
+    Path("a.nlaic").write_bytes(nlaic_bytes())
+    for line, named in (
+        ("compress a.png --force --model nowhere", "nowhere"),
+        ("decompress a.nlaic -o b.png", MODEL_ID.hex()),
+    ):
+        code, out, err = run(line)
+        assert (code, out, len(err)) == (1, [], 1)
+        assert named in err[0]
+        assert str(folder) in err[0]
+    assert tree(folder) == {"a.png", "a.nlaic"}

@@ -1,0 +1,148 @@
+"""Training by the command: a short run moves the loss, goes on after a stop, and its export is a codec."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from nlaic.codec import load
+from nlaic.errors import NlaicError
+from nlaic.resources import resource_folder
+from nlaic.train.data import Crops, load_pictures
+from nlaic.train.losses import Distortion
+from nlaic.train.muon import Muon, orthogonalise
+from nlaic.train.run import run
+from nlaic.train.stages import Budget, Optimisation, RateDistortion, Sampling
+from tests.conftest import smooth_picture
+
+SMALL = "model.settings={analysis:[[8,1],[16,1]],synthesis:[[8,1],[16,1]],context:8}"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A small tree of pictures, with one file that is none, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "photos"
+    (root / "more").mkdir(parents=True)
+    for seed in range(4):
+        smooth_picture(160 + 16 * seed, 140, seed).save(root / ("more" if seed % 2 else "") / f"{seed}.png")
+    (root / "broken.jpg").write_bytes(b"not a picture")
+    return root
+
+
+def config(*overrides):
+    with initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def short_run(folder, out, steps, *more):
+    common = [SMALL, f"data.root={folder}", "data.holdout=4", f"dir={out}", "sampling.batch=2", "sampling.patch=64"]
+    return run(config(*common, f"steps={steps}", "trainer.precision=32-true", "optimisation.warmup=2", *more))
+
+
+def test_a_run_learns_and_its_export_is_a_codec(folder, tmp_path, capsys):
+    path = short_run(folder, tmp_path / "run", 30)
+    assert "broken.jpg" in capsys.readouterr().out
+    codec = load(str(path))
+    picture = smooth_picture(100, 90, seed=20)
+    back = codec.decompress(codec.compress(picture, 70))
+    mse = np.mean((np.asarray(picture, float) - np.asarray(back, float)) ** 2)
+    assert -10 * math.log10(mse / 255**2) > 24
+    assert "30 steps" in codec.weights.metadata["training"]
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
+    whole = short_run(folder, tmp_path / "whole", 6, "optimisation.hold=1")
+    short_run(folder, tmp_path / "parts", 3, "optimisation.hold=1")
+    parts = short_run(folder, tmp_path / "parts", 6, "optimisation.hold=1")
+    assert whole.read_bytes()[-1000:] == parts.read_bytes()[-1000:]
+    a, b = (torch.load(p.parent / "last.ckpt", weights_only=False)["state_dict"] for p in (whole, parts))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.root=/nowhere", "steps=1"], "not a folder"),
+        (["data.root={empty}", "steps=1"], "no picture in"),
+        (["data.root={photos}"], "how long"),
+        (["data.root={photos}", "steps=1", "sampling.patch=512"], "no picture has both sides"),
+        (["data.root={photos}", "steps=1", "loss=lpips", "loss.features=/nowhere.safetensors"], "nowhere.safetensors"),
+        (["data.root={photos}", "steps=1", "+model.settings.colour=3"], "colour"),
+        (["data.root={photos}", "steps=1", "+optimisation.speed=3"], "speed"),
+    ],
+)
+def test_what_cannot_work_is_one_clear_error(folder, tmp_path, overrides, message):
+    (tmp_path / "empty").mkdir()
+    places = {"empty": tmp_path / "empty", "photos": folder}
+    with pytest.raises(NlaicError, match=message):
+        run(config(SMALL, f"dir={tmp_path}/run", *(o.format(**places) if "{" in o else o for o in overrides)))
+
+
+def test_the_command_prints_one_line_for_an_error(tmp_path):
+    command = [sys.executable, "-m", "nlaic.cli.train", f"data.root={tmp_path}/none", "steps=1", f"dir={tmp_path}/run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("nlaic-train: data.root:")
+    assert "Traceback" not in done.stderr
+
+
+def test_crops_depend_on_their_number_alone(folder, tmp_path):
+    pictures = load_pictures(folder, tmp_path / "memory")
+    assert len(pictures) == 4 and len(pictures.unreadable) == 1
+    crops, later = Crops(pictures, 64, 5.0, seed=3), Crops(pictures, 64, 5.0, seed=3, first=7)
+    stream = iter(crops)
+    assert torch.equal([next(stream) for _ in range(8)][7]["x"], next(iter(later))["x"])
+    everything = np.concatenate([pictures[i].reshape(-1, 3) for i in range(4)])
+    assert {tuple(v) for v in crops.sample(0)["x"].reshape(3, -1).T.numpy()} <= {tuple(v) for v in everything}
+    again = load_pictures(folder, tmp_path / "memory")
+    assert np.array_equal(again[2], np.asarray(Image.open(sorted(folder.rglob("*.png"))[2]).convert("RGB")))
+
+
+def test_held_out_pictures_are_apart(folder, tmp_path):
+    kept, held = load_pictures(folder, tmp_path / "memory").split(3)
+    assert len(kept) == 2 and len(held) == 2 and not set(kept.shapes) & set(held.shapes)
+
+
+@pytest.mark.parametrize("shape", [(30, 90), (90, 30), (16, 16)])
+def test_orthogonalise_against_the_singular_value_decomposition(shape):
+    matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    out = orthogonalise(matrix, steps=5)
+    s = torch.linalg.svdvals(out)
+    assert s.min() > 0.3 and s.max() < 1.25
+    assert torch.nn.functional.cosine_similarity(out.flatten(), (u @ vt).flatten(), 0) > 0.95
+
+
+def test_muon_finds_a_minimum():
+    target = torch.randn(4, 6, 3, 3)
+    p = torch.nn.Parameter(torch.zeros(4, 6, 3, 3))
+    optimiser = Muon([p], lr=0.1)
+    for step in range(300):
+        optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / 300)
+        optimiser.zero_grad()
+        (p - target).square().sum().backward()
+        optimiser.step()
+    assert (p - target).abs().max() < 0.05
+
+
+def test_budget_and_rate():
+    assert Budget(minutes=2).progress(60, 10**6) == 0.5
+    assert Budget(steps=10).progress(0, 20) == 1
+    from nlaic.nets.light import LightSettings, build_light
+
+    net = build_light(LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8))
+    module = RateDistortion(
+        net, Distortion(), None, (0.001, 0.1), Sampling(), Optimisation(warmup=10, hold=0.5), Budget(steps=100)
+    )
+    factors = []
+    for module.steps in range(101):
+        factors.append(module.rate_factor())
+    assert factors[0] == pytest.approx(0.1) and factors[20] == factors[49] == 1
+    assert factors[75] == pytest.approx(0.5) and factors[100] == 0.01
+    assert module.lambda_at(torch.tensor([0.0, 2.5, 5.0])).tolist() == pytest.approx([0.001, 0.01, 0.1])
