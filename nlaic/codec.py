@@ -22,6 +22,7 @@ from nlaic.engine import Engine, Execution, TorchEngine
 from nlaic.entropy import EntropyCoder
 from nlaic.errors import FormatError, NlaicError
 from nlaic.integer import QUALITIES, IntegerScaleNetwork
+from nlaic.picture import to_rgb
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
 from nlaic.tiles import MULTIPLE, Grid, pad, padded
@@ -87,7 +88,7 @@ class Codec:
         Raises:
             NlaicError: if an argument is out of range or a target cannot be met.
         """
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(to_rgb(image))
         height, width = pixels.shape[:2]
         _check(effort, block, bpp, max_bytes)
         grid = Grid(width, height, block)

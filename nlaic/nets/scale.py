@@ -95,7 +95,7 @@ class ScaleNetwork(nn.Module):
         wide, low, high = widths
         carried_z = hyper if carried else 0
         self.carried = carried
-        self.layers: Sequence[ScaleLayer] = nn.ModuleList(
+        self.layers: Sequence[ScaleLayer] = nn.ModuleList(  # type: ignore[assignment]
             [
                 ScaleLayer(hyper, carried_z + wide, 3, hyper, carried_z),
                 ScaleLayer(carried_z + wide, positions * (carried + low), 1, carried_z, positions * carried),
@@ -103,7 +103,7 @@ class ScaleNetwork(nn.Module):
                 ScaleLayer(carried + high, latent, 1, carried, 0),
             ]
         )
-        nn.init.zeros_(self.layers[3].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.layers[3].weight)
 
     def forward(self, levels: Tensor, quantise: bool = True) -> Tensor:
         """Levels of z [B, Cz, h/4, w/4] to indices without their offset [B, C, h, w] (fractions kept)."""

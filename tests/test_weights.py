@@ -1,0 +1,92 @@
+"""Weights files: found by name, path and model id; what the id covers; what is refused."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from nlaic import weights as module
+from nlaic.errors import NlaicError
+from nlaic.resources import resource_folder
+from nlaic.weights import PINNED, Weights, find_by_model_id, find_weights, read_weights
+
+SHIPPED = sorted(resource_folder("weights").glob("*.safetensors"))
+
+
+def test_what_ships_is_pinned():
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in SHIPPED} == PINNED
+    for path in SHIPPED:
+        assert path.stem.endswith(PINNED[path.name][:8])
+        assert path.stat().st_size <= 20e6
+        read_weights(path).scale_network()
+        read_weights(path).entropy_coder()
+
+
+def test_found_by_name_path_and_model_id(tiny_model, tmp_path, monkeypatch):
+    weights = read_weights(tiny_model)
+    assert find_weights(tiny_model).model_id == weights.model_id
+    copy = tmp_path / "mine-12345678.safetensors"
+    copy.write_bytes(tiny_model.read_bytes())
+    for place in (copy, tmp_path):
+        monkeypatch.setenv("NLAIC_WEIGHTS", str(place))
+        assert find_weights("mine").path == copy
+        assert find_by_model_id(weights.model_id).path == copy
+    monkeypatch.delenv("NLAIC_WEIGHTS")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (tmp_path / "data" / "nlaic" / "weights").mkdir(parents=True)
+    copy.rename(tmp_path / "data" / "nlaic" / "weights" / copy.name)
+    assert find_weights("mine").model_id == weights.model_id
+    with pytest.raises(NlaicError, match=str(tmp_path / "data")):
+        find_weights("absent")
+    with pytest.raises(NlaicError, match="0102030405060708.*data"):
+        find_by_model_id(bytes(range(1, 9)))
+
+
+def test_the_id_covers_all_that_y_hat_depends_on(tiny_model):
+    weights = read_weights(tiny_model)
+
+    def changed(name: str) -> bytes:
+        tensor = np.array(weights.tensors[name])
+        tensor.reshape(-1).view(np.uint8)[-1] ^= 1
+        return Weights({**weights.tensors, name: tensor}, weights.metadata).model_id
+
+    for name in weights.tensors:
+        free = name.startswith(("g_a.", "h_a.", "g_s.", "encoder."))
+        assert (changed(name) == weights.model_id) == free, name
+    assert Weights(weights.tensors, {**weights.metadata, "skip": "6"}).model_id != weights.model_id
+    assert Weights(weights.tensors, {**weights.metadata, "licence": "x"}).model_id == weights.model_id
+
+
+def test_reading_and_writing_again_changes_nothing(tiny_model, tmp_path):
+    weights, copy = read_weights(tiny_model), tmp_path / "copy.safetensors"
+    copy.write_bytes(weights.to_bytes())
+    again = read_weights(copy)
+    assert again.metadata == weights.metadata and again.tensors.keys() == weights.tensors.keys()
+    for name, tensor in weights.tensors.items():
+        assert tensor.dtype == again.tensors[name].dtype and np.array_equal(tensor, again.tensors[name])
+
+
+def test_what_cannot_be_weights_is_refused(tiny_model, tmp_path, monkeypatch):
+    bad = tmp_path / "bad-00000000.safetensors"
+    bad.write_bytes(b"not weights")
+    with pytest.raises(NlaicError, match="not a safetensors file"):
+        find_weights(bad)
+    with pytest.raises(NlaicError, match=r"none\.safetensors"):
+        find_weights(tmp_path / "none.safetensors")
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(1)}, bad)
+    with pytest.raises(NlaicError, match="architecture, settings, skip"):
+        find_weights(bad)
+    monkeypatch.setattr(module, "PINNED", {bad.name: "0" * 64})
+    with pytest.raises(NlaicError, match="SHA-256"):
+        find_weights(bad)
+
+
+def test_weights_that_lack_a_tensor_are_refused(tiny_model):
+    from nlaic.engine import TorchEngine
+
+    weights = read_weights(tiny_model)
+    tensors = {k: v for k, v in weights.tensors.items() if k != "g_s.dct"}
+    with pytest.raises(NlaicError, match=r"g_s\.dct"):
+        TorchEngine(Weights(tensors, weights.metadata))
