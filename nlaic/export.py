@@ -31,6 +31,7 @@ def export(
     lambdas: tuple[float, float],
     pictures: list[Tensor],
     metadata: Mapping[str, str] | None = None,
+    middle: float | None = None,
 ) -> Weights:
     """Make the weights of a network.
 
@@ -41,11 +42,12 @@ def export(
         lambdas: at the lowest and the highest quality.
         pictures: a few [B, 3, H, W] in 0..1, sides multiples of 64, to measure the decoder's gain on.
         metadata: what else there is to say.
+        middle: position between the anchors of quality 50; None: the middle.
     """
     training = net.training
     net.eval()
     tensors = {f"scale.{n}.{k}": v for n, layer in enumerate(net.scale.layers) for k, v in _integers(layer).items()}
-    tensors |= _rows(net, lambdas)
+    tensors |= _rows(net, lambdas, middle)
     for kind, tables in (("y", _tables(SCALE_MIN, "y")), ("z", _tables(Z_SCALE_MIN, "z"))):
         tensors |= {f"tables.{kind}.frequencies": tables.frequencies, f"tables.{kind}.bounds": tables.bounds}
     for name, value in net.state_dict().items():
@@ -88,11 +90,14 @@ def _integers(layer: ScaleLayer) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def _rows(net: HyperpriorVAE, lambdas: tuple[float, float]) -> dict[str, np.ndarray]:
+def _rows(net: HyperpriorVAE, lambdas: tuple[float, float], middle: float | None) -> dict[str, np.ndarray]:
     """What moves with the quality, at equally spaced qualities."""
-    rates = net.rates
-    count = (rates.anchors - 1) * ROWS_PER_ANCHOR + 1
-    position = torch.linspace(0, rates.anchors - 1, count)
+    rates, last = net.rates, net.rates.anchors - 1
+    count = last * ROWS_PER_ANCHOR + 1
+    position = torch.linspace(0, last, count)
+    if middle is not None:  # a parabola through the ends and `middle`
+        share = position / max(1, last)
+        position = last * share + (4 * middle - 2 * last) * share * (1 - share)
 
     def rows(table: Tensor) -> np.ndarray:
         return rates.at(table, position)[:, :, 0, 0].double().numpy()
@@ -110,7 +115,7 @@ def _rows(net: HyperpriorVAE, lambdas: tuple[float, float]) -> dict[str, np.ndar
         "rates.z_index": z_index.astype(np.uint8),
         "rates.offset": integers(offset, 2**OFFSET_SHIFT),
         "encoder.z_mean": rows(rates.z_mean).astype(np.float32),
-        "encoder.log_lambda": np.linspace(math.log(lambdas[0]), math.log(lambdas[1]), count, dtype=np.float32)[:, None],
+        "encoder.log_lambda": np.interp(position, (0, max(1, last)), np.log(lambdas)).astype(np.float32)[:, None],
     }
 
 

@@ -38,7 +38,7 @@ def test_found_by_name_path_and_model_id(tiny_model, tmp_path, monkeypatch):
     assert find_weights("mine").model_id == weights.model_id
     with pytest.raises(NlaicError, match=str(tmp_path / "data")):
         find_weights("absent")
-    with pytest.raises(NlaicError, match="0102030405060708.*data"):
+    with pytest.raises(NlaicError, match=r"0102030405060708.*data"):
         find_by_model_id(bytes(range(1, 9)))
 
 
