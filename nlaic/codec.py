@@ -10,9 +10,11 @@ What decides how a symbol is decoded is integers alone (`nlaic.integer`, `nlaic.
 transforms are floats that an `Engine` runs.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 
 import numpy as np
 from PIL import Image
@@ -25,24 +27,31 @@ from nlaic.integer import QUALITIES, IntegerScaleNetwork
 from nlaic.picture import to_rgb
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
+from nlaic.search import PLANS, Block, search
+from nlaic.target import close_to, largest_within
 from nlaic.tiles import MULTIPLE, Grid, pad, padded
 from nlaic.weights import Weights, find_by_model_id, find_weights
 
 BLOCK = (2048, 1024)
 EFFORTS = range(1, 10)
 EFFORT_ROUNDING = 2  # from here on symbols are rounded by what they cost
-EFFORT_SEARCH = 8  # from here on y is searched for by gradients
+EFFORT_SEARCH = 8  # from here on y is searched for by gradients (3 to 7 use them where the engine has them)
+CLOSE = 0.98  # where y is searched for, a share of a target that needs no further try
 
 Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class Symbols:
-    """What is coded of one block: integers z_hat [Cz, h/4, w/4], r [C, h, w] and the table index of each r."""
+    """What is coded of one block: integers z_hat [Cz, h/4, w/4], r [C, h, w] and the table index of each r.
+
+    The encoder also keeps the first and the second mean of y/step [C, h, w]: it looks at them again.
+    """
 
     z_hat: np.ndarray
     r: np.ndarray
     index: np.ndarray
+    means: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Codec:
@@ -81,7 +90,8 @@ class Codec:
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
             bpp: target in bits per pixel: the best quality whose file is not larger.
             max_bytes: the same in bytes.
-            effort: 1 (fastest) .. 9 (smallest).
+            effort: 1 (fastest) .. 9 (smallest): 1 rounds, 2 rounds by what symbols cost, 3 to 7 do it by the error's
+                gradient in 1, 2, 4, 8, 16 rounds, 8 and 9 search for 60 and 200 steps (`nlaic.search`).
             block: (width, height) of the independent blocks, multiples of 64.
             progress: called with the share that is done, 0..1.
 
@@ -96,7 +106,7 @@ class Codec:
         if bpp is not None:
             max_bytes = int(bpp * width * height / 8)
         if max_bytes is not None:
-            return self._fit(grid, list(latents), max_bytes, effort)
+            return self._fit(grid, list(latents), max_bytes, effort, progress)
         return self._pack(grid, latents, quality_number(quality), effort, progress)
 
     def decompress(self, data: bytes, *, realism: float | None = None) -> Image.Image:
@@ -131,23 +141,34 @@ class Codec:
         y = y / rate.step
         z = (self.engine.hyper_analysis(y) - rate.z_mean) / rate.z_step
         z_bound = self.coder.z.bounds[rate.z_index][:, None, None]
-        z_hat = np.clip(np.rint(z), -z_bound, z_bound).astype(np.int32)
+        z_hat = np.clip(rounding.hyper(z), -z_bound, z_bound)
         index = self.scale.indices(z_hat, rate.quality)
+        return self._residuals(y, z_hat, index, self.engine.mean(z_hat * rate.z_step), rate, rounding)
+
+    def residuals(self, y: np.ndarray, side: Symbols, rate: Rate, rounding: Rounding = nearest) -> Symbols:
+        """Choose r anew from y in its own units, z_hat and the tables as they are in `side`."""
+        mean = side.means[0] if side.means else self.engine.mean(side.z_hat * rate.z_step)
+        return self._residuals(y / rate.step, side.z_hat, side.index, mean, rate, rounding)
+
+    def _residuals(
+        self, y: np.ndarray, z_hat: np.ndarray, index: np.ndarray, mean: np.ndarray, rate: Rate, rounding: Rounding
+    ) -> Symbols:
         y_bound = self.coder.y.bounds[index]
 
         def choose(mean: np.ndarray) -> np.ndarray:
             r = np.clip(rounding(y - mean, index, rate.weight), -y_bound, y_bound)
             return np.where(index < self.coder.skip, 0, r)
 
-        mean = self.engine.mean(z_hat * rate.z_step)
         first = choose(mean)  # right where the first pass looks; the second pass knows it
-        second = choose(self.engine.refine(first + mean, mean))
-        return Symbols(z_hat, second, index)
+        second_mean = self.engine.refine(first + mean, mean)
+        return Symbols(z_hat, choose(second_mean), index, (mean, second_mean))
 
-    def encode_block(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> bytes:
-        """One block's payload from y in its own units."""
-        s = self.symbols(y, rate, rounding)
-        return self.coder.encode(s.z_hat, rate.z_index, s.r, s.index)
+    def decoded(self, symbols: Symbols, rate: Rate) -> np.ndarray:
+        """y_hat in its own units, float32 [C, h, w]."""
+        if symbols.means:
+            return (symbols.r + symbols.means[1]) * rate.step
+        mean = self.engine.mean(symbols.z_hat * rate.z_step)
+        return (symbols.r + self.engine.refine(symbols.r + mean, mean)) * rate.step
 
     def decode_symbols(self, payload: bytes, rate: Rate, height: int, width: int) -> Symbols:
         """The symbols of a block whose padded size is height x width pixels; integers alone."""
@@ -158,10 +179,7 @@ class Codec:
 
     def decode_block(self, payload: bytes, rate: Rate, height: int, width: int) -> np.ndarray:
         """One block uint8 [height, width, 3] from its payload."""
-        s = self.decode_symbols(payload, rate, height, width)
-        mean = self.engine.mean(s.z_hat * rate.z_step)
-        mean = self.engine.refine(s.r + mean, mean)
-        return self.engine.synthesis((s.r + mean) * rate.step)
+        return self.engine.synthesis(self.decoded(self.decode_symbols(payload, rate, height, width), rate))
 
     def _analysis(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         block = pad(pixels)
@@ -170,6 +188,12 @@ class Codec:
     @cached_property
     def _rounding(self) -> Rounding:
         return RateDistortionRounding.of(self.coder.y)
+
+    def _choose(self, block: Block, rate: Rate, effort: int, progress: Progress) -> Symbols:
+        """One block's symbols, with as much thought as the effort says; efforts 3 to 7 fall to 2 without torch."""
+        if effort in PLANS and (effort >= EFFORT_SEARCH or isinstance(self.engine, TorchEngine)):
+            return search(self, block, rate, PLANS[effort], progress)
+        return self.symbols(block.y, rate, self._rounding if effort >= EFFORT_ROUNDING else nearest)
 
     def _pack(
         self,
@@ -181,29 +205,39 @@ class Codec:
     ) -> bytes:
         """The file at one quality; `latents` are the padded blocks and their y."""
         rate = rate_at(self.weights.tensors, quality)
-        rounding = self._rounding if effort >= EFFORT_ROUNDING else nearest
-        count, payloads = len(list(grid.boxes())), []
-        for number, (_, y) in enumerate(latents):
-            payloads.append(self.encode_block(y, rate, rounding))
-            if progress:
-                progress((number + 1) / count)
+        boxes, payloads = list(grid.boxes()), []
+        for number, ((left, top, right, bottom), (pixels, y)) in enumerate(zip(boxes, latents, strict=True)):
+            report = _part(progress, number / len(boxes), (number + 1) / len(boxes))
+            s = self._choose(Block(pixels, (bottom - top, right - left), y), rate, effort, report)
+            payloads.append(self.coder.encode(s.z_hat, rate.z_index, s.r, s.index))
+            report(1.0)
         header = container.Header(grid.width, grid.height, self.weights.model_id, quality, grid.block)
         return container.pack(header, payloads)
 
-    def _fit(self, grid: Grid, latents: list[tuple[np.ndarray, np.ndarray]], limit: int, effort: int) -> bytes:
-        """The file of the highest quality that is not larger than `limit` bytes, by bisection."""
-        best = self._pack(grid, latents, 0, effort)
-        if len(best) > limit:
-            raise NlaicError(f"the target of {limit} bytes cannot be met: the smallest file has {len(best)} bytes")
-        low, high = 0, QUALITIES + 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            data = self._pack(grid, latents, middle, effort)
-            if len(data) <= limit:
-                low, best = middle, data
-            else:
-                high = middle
-        return best
+    def _fit(
+        self,
+        grid: Grid,
+        latents: list[tuple[np.ndarray, np.ndarray]],
+        limit: int,
+        effort: int,
+        progress: Progress | None = None,
+    ) -> bytes:
+        """The file of the highest quality that is not larger than `limit` bytes, by quick packing as far as it goes."""
+        if effort <= EFFORT_ROUNDING:
+            return largest_within(lambda quality: self._pack(grid, latents, quality, effort), limit)
+        tries = count()
+
+        def pack(quality: int) -> bytes:
+            number = next(tries)  # most often the second is the last
+            return self._pack(grid, latents, quality, effort, _part(progress, 1 - 0.5**number, 1 - 0.5 ** (number + 1)))
+
+        guess = bisect_right(range(QUALITIES), limit, key=lambda q: len(self._pack(grid, latents, q, EFFORT_ROUNDING)))
+        return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_SEARCH else 1.0)
+
+
+def _part(progress: Progress | None, start: float, end: float) -> Progress:
+    """What a part of the work calls with its own share."""
+    return lambda share: progress(start + (end - start) * share) if progress else None
 
 
 def _check(effort: int, block: tuple[int, int], bpp: float | None, max_bytes: int | None) -> None:

@@ -1,0 +1,52 @@
+"""The quality that fits a number of bytes: packing is tried at few qualities, thoughtful packing at very few."""
+
+import math
+from collections.abc import Callable
+
+from nlaic.errors import NlaicError
+from nlaic.integer import QUALITIES
+
+Pack = Callable[[int], bytes]  # a quality 0..1000 to a file
+
+LOG_BYTES = math.log(1.2 / 0.05) / QUALITIES  # by which the logarithm of a file's size grows with the quality, about
+
+
+def largest_within(pack: Pack, limit: int) -> bytes:
+    """The file of the highest quality that is not larger than `limit` bytes, by bisection.
+
+    Raises:
+        NlaicError: if there is none.
+    """
+    low, high, best = -1, QUALITIES + 1, b""
+    quality = 0  # first, so that a target that cannot be met is known at once
+    while high - low > 1:
+        data = pack(quality)
+        if len(data) <= limit:
+            low, best = quality, data
+        elif quality == 0:
+            raise NlaicError(f"the target of {limit} bytes cannot be met: the smallest file has {len(data)} bytes")
+        else:
+            high = quality
+        quality = (low + high) // 2
+    return best
+
+
+def close_to(pack: Pack, limit: int, guess: int, close: float = 1.0) -> bytes:
+    """A file of at least `close` of `limit` bytes and never more, or the largest there is; in few tries from a guess.
+
+    Raises:
+        NlaicError: if there is none.
+    """
+    low, high, best = -1, QUALITIES + 1, b""
+    quality = guess
+    while high - low > 1 and len(best) < close * limit:
+        data = pack(quality)
+        if len(data) <= limit:
+            low, best = quality, data
+        elif quality == 0:
+            raise NlaicError(f"the target of {limit} bytes cannot be met: the smallest file has {len(data)} bytes")
+        else:
+            high = quality
+        step = round(math.log((1 + close) / 2 * limit / len(data)) / LOG_BYTES)
+        quality = min(max(quality + step, low + 1), high - 1)
+    return best

@@ -1,0 +1,112 @@
+"""The search lowers the loss it claims to, and what it chooses is what is decoded."""
+
+import numpy as np
+import pytest
+
+from nlaic.codec import Codec, load
+from nlaic.errors import NlaicError
+from nlaic.rates import rate_at
+from nlaic.search import PLANS, Block, Objective, Plan, search
+from nlaic.tiles import pad
+from tests.conftest import smooth_picture
+
+SIZE = (100, 150)  # padded to 128 x 192
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_model) -> Codec:
+    return load(str(tiny_model), device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def block(codec) -> Block:
+    pixels = pad(np.asarray(smooth_picture(SIZE[1], SIZE[0], seed=5)))
+    return Block(pixels, SIZE, codec.engine.analysis(pixels))
+
+
+@pytest.mark.parametrize("quality", [200, 500, 900])
+@pytest.mark.parametrize("plan", [Plan(0, 1), Plan(0, 6), Plan(25, 2)], ids=["one", "rounds", "annealed"])
+def test_it_lowers_the_loss(codec, block, quality, plan):
+    rate = rate_at(codec.weights.tensors, quality)
+    objective = Objective(codec, block, rate)
+    plain = codec.symbols(block.y, rate)
+    assert objective.loss(search(codec, block, rate, plan)) < objective.loss(plain)
+
+
+def test_more_rounds_lower_it_further(codec, block):
+    rate = rate_at(codec.weights.tensors, 600)
+    objective = Objective(codec, block, rate)
+    losses = [objective.loss(search(codec, block, rate, Plan(0, rounds))) for rounds in (1, 4, 12)]
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("plan", [Plan(0, 3), Plan(8, 1)], ids=["rounds", "annealed"])
+def test_what_it_chooses_is_decoded(codec, block, plan):
+    rate = rate_at(codec.weights.tensors, 500)
+    chosen = search(codec, block, rate, plan)
+    payload = codec.coder.encode(chosen.z_hat, rate.z_index, chosen.r, chosen.index)
+    back = codec.decode_symbols(payload, rate, *block.pixels.shape[:2])
+    for name in ("z_hat", "r", "index"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(chosen, name))
+    assert not chosen.r[chosen.index < codec.coder.skip].any()
+
+
+def test_it_chooses_the_same_twice(codec, block):
+    rate = rate_at(codec.weights.tensors, 500)
+    first, second = (search(codec, block, rate, Plan(5, 1)) for _ in range(2))
+    np.testing.assert_array_equal(first.r, second.r)
+
+
+def test_padding_does_not_count(codec, block):
+    rate = rate_at(codec.weights.tensors, 500)
+    noise = block.pixels.copy()
+    noise[SIZE[0] :], noise[:, SIZE[1] :] = 255, 0
+    chosen = codec.symbols(block.y, rate)
+    assert Objective(codec, Block(noise, SIZE, block.y), rate).loss(chosen) == pytest.approx(
+        Objective(codec, block, rate).loss(chosen)
+    )
+
+
+def test_progress_grows_to_one(codec, block):
+    seen: list[float] = []
+    search(codec, block, rate_at(codec.weights.tensors, 500), Plan(3, 2), seen.append)
+    assert seen == sorted(seen)
+    assert len(seen) == 5
+    assert seen[-1] == 1
+
+
+@pytest.mark.parametrize("effort", [2, 3, 8])
+def test_a_target_holds_at_every_effort(codec, effort, monkeypatch):
+    monkeypatch.setitem(PLANS, 8, Plan(4, 1))
+    seen: list[float] = []
+    picture = smooth_picture(200, 140, seed=8)
+    assert 0.97 * 4000 <= len(codec.compress(picture, max_bytes=4000, effort=effort, progress=seen.append)) <= 4000
+    assert seen == sorted(seen)
+    with pytest.raises(NlaicError, match="cannot be met"):
+        codec.compress(picture, max_bytes=60, effort=effort)
+
+
+def test_blocks_are_searched_one_by_one(codec):
+    seen: list[float] = []
+    data = codec.compress(smooth_picture(200, 140, seed=8), 50, effort=4, block=(128, 64), progress=seen.append)
+    assert codec.decompress(data).size == (200, 140)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
+class OtherEngine:
+    """An engine without gradients."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.engine = codec.engine
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.engine, name)
+
+
+def test_without_torch_low_efforts_work_and_high_ones_say_why_not(codec):
+    other = Codec(codec.weights, OtherEngine(codec))  # type: ignore[arg-type]
+    picture = smooth_picture(128, 128, seed=2)
+    assert other.compress(picture, effort=3) == codec.compress(picture, effort=2)
+    with pytest.raises(NlaicError, match="the torch engine"):
+        other.compress(picture, effort=9)

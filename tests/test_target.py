@@ -1,0 +1,55 @@
+"""Files that fit a number of bytes, with a packer that only counts."""
+
+import math
+
+import pytest
+
+from nlaic.errors import NlaicError
+from nlaic.target import close_to, largest_within
+
+
+class Packer:
+    """Files whose size grows with the quality like those of a picture, and how often one was made."""
+
+    def __init__(self, smallest: int = 3000, growth: float = 0.0035) -> None:
+        self.smallest, self.growth, self.calls = smallest, growth, 0
+
+    def size(self, quality: int) -> int:
+        return round(self.smallest * math.exp(self.growth * quality))
+
+    def __call__(self, quality: int) -> bytes:
+        assert 0 <= quality <= 1000
+        self.calls += 1
+        return bytes(self.size(quality))
+
+
+@pytest.mark.parametrize("limit", [3000, 3011, 5000, 70_000, 99_346, 10**9])
+def test_bisection_finds_the_largest_file_that_fits(limit):
+    pack = Packer()
+    sizes = [pack.size(quality) for quality in range(1001)]
+    assert len(largest_within(pack, limit)) == max(size for size in sizes if size <= limit)
+    assert pack.calls <= 12
+
+
+@pytest.mark.parametrize("growth", [0.001, 0.002, 0.0035, 0.006])
+@pytest.mark.parametrize("guess", [0, 300, 500, 1000])
+@pytest.mark.parametrize("limit", [3050, 5000, 70_000, 10**9])
+@pytest.mark.parametrize("close", [0.98, 1.0])
+def test_few_tries_come_close_to_the_limit_and_never_above(growth, guess, limit, close):
+    pack = Packer(growth=growth)
+    size = len(close_to(pack, limit, guess, close))
+    largest = len(largest_within(pack, limit))
+    assert size == largest if close == 1 else min(close * limit, largest) <= size <= limit
+
+
+def test_a_good_guess_needs_two_tries():
+    pack = Packer()
+    guess = next(quality for quality in range(1000) if pack.size(quality) > 20_000) + 10
+    close_to(pack, 20_000, guess, 0.98)
+    assert pack.calls == 2
+
+
+@pytest.mark.parametrize("search", [largest_within, lambda pack, limit: close_to(pack, limit, 400)])
+def test_a_limit_below_the_smallest_file_names_it(search):
+    with pytest.raises(NlaicError, match="target of 2999 bytes cannot be met: the smallest file has 3000 bytes"):
+        search(Packer(), 2999)
