@@ -117,7 +117,7 @@ class Objective:
         import torch
 
         if not isinstance(codec.engine, TorchEngine):
-            raise NlaicError("choosing symbols by gradients needs the torch engine; use an effort of 1 or 2 without it")
+            raise NlaicError("a search by gradients (effort 8 and 9) needs the torch engine; use an effort of 1 to 7")
         self.codec, self.engine, self.block, self.rate = codec, codec.engine, block, rate
         height, width = block.size
         pixels = torch.from_numpy(np.ascontiguousarray(block.pixels[:height, :width])).to(self.engine.device)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from nlaic.codec import Codec, load
 from nlaic.errors import NlaicError
@@ -65,6 +66,17 @@ def test_padding_does_not_count(codec, block):
     assert Objective(codec, Block(noise, SIZE, block.y), rate).loss(chosen) == pytest.approx(
         Objective(codec, block, rate).loss(chosen)
     )
+
+
+def test_the_shortcut_says_what_the_gradient_says(codec, block, monkeypatch):
+    """The untrained g_s is its shortcut and nothing else: both ways to the ideal y are one."""
+    monkeypatch.setattr("nlaic.search._fast_bf16", lambda device: False)
+    rate = rate_at(codec.weights.tensors, 500)
+    objective, chosen = Objective(codec, block, rate), codec.symbols(block.y, rate)
+    by_shortcut = objective.ideal(chosen)
+    monkeypatch.setattr(codec.engine.net, "g_s", torch.nn.Sequential(codec.engine.net.g_s))
+    np.testing.assert_allclose(objective.ideal(chosen), by_shortcut, atol=1e-4)
+    assert np.abs(by_shortcut - codec.decoded(chosen, rate)).max() > 0.1
 
 
 def test_progress_grows_to_one(codec, block):

@@ -1,0 +1,63 @@
+"""The weights that ship: what their quality means, that sizes rise with it, that they are worth having."""
+
+import itertools
+import math
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nlaic
+from nlaic.errors import NlaicError
+
+
+@pytest.fixture(scope="module")
+def codec():
+    try:
+        return nlaic.load("light", device="cpu", threads=1)
+    except NlaicError:
+        pytest.skip("no weights ship with this checkout")
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    data = pytest.importorskip("skimage.data")
+    return [Image.fromarray(picture) for picture in (data.astronaut(), data.coffee(), data.chelsea())]
+
+
+def psnr(a, b) -> float:
+    mse = np.mean((np.asarray(a, float) - np.asarray(b, float)) ** 2)
+    return -10 * math.log10(max(mse, 1e-9) / 255**2)
+
+
+def test_sizes_rise_with_quality_in_steps_of_two(codec, photographs):
+    for photograph in photographs:
+        picture = photograph.crop((60, 40, 316, 232))
+        sizes = [len(codec.compress(picture, quality)) for quality in range(0, 101, 2)]
+        assert all(a < b for a, b in itertools.pairwise(sizes))
+
+
+@pytest.mark.parametrize("quality", [25, 50, 75])
+def test_better_than_jpeg_at_its_size(codec, photographs, quality):
+    for photograph in photographs:
+        data = codec.compress(photograph, quality)
+        files = []
+        for setting in range(1, 96):
+            out = BytesIO()
+            photograph.save(out, "jpeg", quality=setting, optimize=True)
+            files.append(out.getvalue())
+        jpeg = min(files, key=lambda file: abs(len(file) - len(data)))
+        assert psnr(photograph, codec.decompress(data)) > psnr(photograph, Image.open(BytesIO(jpeg))) + 0.5
+
+
+def test_quality_means_a_rate(codec, kodak):
+    """0 at most 0.05 bits per pixel, 50 about 0.25, 100 at least 1.2: means over the Kodak pictures."""
+    pictures = [Image.open(path).convert("RGB") for path in kodak]
+
+    def mean(quality: float) -> float:
+        return float(np.mean([8 * len(codec.compress(p, quality)) / (p.width * p.height) for p in pictures]))
+
+    assert mean(0) <= 0.05
+    assert 0.2 <= mean(50) <= 0.3
+    assert mean(100) >= 1.2
