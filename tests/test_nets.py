@@ -1,4 +1,4 @@
-"""The networks in floats: shapes, the untrained `light`, rates, the two-pass mean, attention, the scale network."""
+"""The networks in floats: shapes, the untrained `light`, rates, the two-pass mean, attention, scales and bits."""
 
 import math
 
@@ -14,7 +14,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nlaic.nets.layers import RGB_TO_YCBCR, dct_coefficients, dct_kernels
 from nlaic.nets.light import LightSettings, build_light, start_light
 from nlaic.nets.paper import NonLocal, PaperSettings, PlainBlock, build_paper
-from nlaic.nets.scale import CENTRE, LEVELS, ScaleNetwork
 from nlaic.nets.vae import HyperpriorVAE, Rates, first_pass, gaussian_bits, logistic_bits
 
 SMALL_PAPER = PaperSettings(
@@ -280,52 +279,7 @@ def test_attention_starts_as_the_identity():
     assert torch.equal(NonLocal(8)(x), x)
 
 
-# --- the scale network
-
-
-def scale_networks() -> list[ScaleNetwork]:
-    torch.manual_seed(0)
-    light = build_light().scale
-    networks = [light, ScaleNetwork(24, 8)]
-    with torch.no_grad():  # the last layer starts at zero and would keep the gradient from the layers before it
-        for net in networks:
-            torch.nn.init.normal_(net.layers[3].weight, std=0.05)
-    return networks
-
-
-@pytest.mark.parametrize("network", [0, 1], ids=["carried", "learned"])
-def test_scale_network_plays_integers(network):
-    net = scale_networks()[network]
-    seen: list[Tensor] = []
-    for layer in net.layers[1:]:
-        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    levels = (CENTRE + 40 * torch.randn(2, net.layers[0].weight.shape[1], 3, 2)).round().clamp(0, LEVELS)
-    out = net(levels)
-    assert out.shape == (2, net.layers[3].weight.shape[0], 12, 8)
-    assert len(seen) == 3
-    for activation in seen:
-        assert torch.equal(activation, activation.round())
-        assert activation.min() >= 0 and activation.max() <= LEVELS and activation.unique().numel() > 20
-    out.square().sum().backward()
-    assert all(p.grad is not None and p.grad.any() for p in net.parameters())
-
-
-@pytest.mark.parametrize("network", [0, 1], ids=["carried", "learned"])
-def test_scale_network_weights_are_int8(network):
-    for layer in scale_networks()[network].layers:
-        integers, step = layer.quantised_weight()
-        torch.testing.assert_close(integers, integers.round(), atol=1e-5, rtol=0)
-        assert integers.abs().max() <= 127.001
-        weight = layer.start + layer.weight
-        assert ((integers * step - weight).abs() <= 0.5001 * step).all()
-
-
-def test_quantisation_changes_indices_little():
-    net = scale_networks()[0]
-    levels = (CENTRE + 20 * torch.randn(1, 128, 4, 4)).round().clamp(0, LEVELS)
-    with torch.no_grad():
-        difference = net(levels) - net(levels, quantise=False)
-    assert difference.abs().mean() < 1  # of 64 indices
+# --- scales and bits
 
 
 def test_carried_scales_follow_the_energy(started):

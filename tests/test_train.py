@@ -65,6 +65,16 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
+    first = short_run(folder, tmp_path / "first", 6).parent
+    second = short_run(
+        folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1e9"
+    )
+    before, after = (torch.load(p / "last.ckpt", weights_only=False)["state_dict"] for p in (first, second.parent))
+    for name in (n for n in before if n.startswith("mean_net.")):
+        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -73,6 +83,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
         (["data.root={photos}"], "how long"),
         (["data.root={photos}", "steps=1", "sampling.patch=512"], "no picture has both sides"),
         (["data.root={photos}", "steps=1", "loss=lpips", "loss.features=/nowhere.safetensors"], "nowhere.safetensors"),
+        (
+            ["data.root={photos}", "steps=1", "sampling.patch=64", "start=/nowhere.ckpt"],
+            "start: cannot read /nowhere.ckpt",
+        ),
+        (["data.root={photos}", "steps=1", "sampling.patch=64", "start={photos}/broken.jpg"], "not a checkpoint"),
         (["data.root={photos}", "steps=1", "+model.settings.colour=3"], "colour"),
         (["data.root={photos}", "steps=1", "+optimisation.speed=3"], "speed"),
     ],

@@ -10,6 +10,7 @@ All layers work in levels: an activation of 0..255 is what the integers are.
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,28 @@ def round_through(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-def clamp_through(x: Tensor, low: float, high: float) -> Tensor:
-    """Clamp to low..high; the gradient passes as if nothing had happened."""
-    return x + (x.clamp(low, high) - x).detach()
+class _Bounded(torch.autograd.Function):
+    """See `bounded`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.low, ctx.high = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (x,), (gradient,) = ctx.saved_tensors, gradients
+        outward = ((x < ctx.low) & (gradient > 0)) | ((x > ctx.high) & (gradient < 0))
+        return gradient.masked_fill(outward, 0), None, None
+
+
+def bounded(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp to low..high; beyond a bound only the gradient that leads back passes.
+
+    With all of it what lies outside drifts without end, with none of it what lies outside stays there.
+    """
+    return cast(Tensor, _Bounded.apply(x, low, high))
 
 
 class ScaleLayer(nn.Module):

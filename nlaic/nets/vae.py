@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nlaic.nets.scale import CENTRE, LEVELS, ScaleNetwork, clamp_through, round_through
+from nlaic.nets.scale import CENTRE, LEVELS, ScaleNetwork, bounded, round_through
 
 SCALES = 64  # table indices
 SCALE_MIN, SCALE_MAX = 0.1, 100.0  # scales of r at index 0 and 63; below 0.1 a symbol other than 0 does not happen
@@ -83,10 +83,10 @@ class HyperpriorVAE(nn.Module):
 
     def index(self, z_hat: Tensor, z_step: Tensor, position: Tensor, quantise: bool = True) -> Tensor:
         """z_hat to the index of every symbol's scale [B, C, h, w], a fraction in 0..63."""
-        levels = (z_hat * z_step * LEVELS_PER_UNIT + CENTRE).clamp(0, LEVELS)
+        levels = bounded(z_hat * z_step * LEVELS_PER_UNIT + CENTRE, 0, LEVELS)
         levels = round_through(levels) if quantise else levels
         offset = (self.rates.at(self.rates.log_scale, position) - math.log(SCALE_MIN)) / INDEX_STEP
-        return clamp_through(self.scale(levels, quantise) + offset, 0, SCALES - 1)
+        return bounded(self.scale(levels, quantise) + offset, 0, SCALES - 1)
 
     def mean(self, z_hat: Tensor, z_step: Tensor) -> Tensor:
         """The first mean of y/step [B, C, h, w], from z_hat alone."""

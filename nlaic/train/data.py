@@ -114,7 +114,7 @@ class Crops(IterableDataset):
         self.pictures, self.patch, self.span, self.seed, self.first = pictures, patch, span, seed, first
         self.large = [i for i, (_, h, w) in enumerate(pictures.shapes) if min(h, w) >= patch]
         if not self.large:
-            raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (data.patch)")
+            raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (sampling.patch)")
 
     def sample(self, number: int) -> dict[str, torch.Tensor]:
         """Sample `number` of the stream; the same whenever it is asked for."""

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -60,6 +61,8 @@ def run(config: DictConfig) -> Path:
     kept, held_out = pictures.split(config.data.holdout)
     module = _module(plan, kept, budget)
     last = folder / "last.ckpt"
+    if config.start and not last.exists():
+        _start_from(module, Path(config.start))
     if last.exists():
         print(f"going on from {last}")
     trainer = _trainer(plain, folder, held_out)
@@ -97,6 +100,24 @@ def _module(plan: Plan, kept: Pictures, budget: Budget) -> RateDistortion:
     start(net, plan.settings, _starting_pictures(kept, plan.sampling))
     lambdas = plan.settings.lambdas
     return RateDistortion(net, plan.distortion, kept, lambdas, plan.sampling, plan.optimisation, budget)
+
+
+def _start_from(module: RateDistortion, path: Path) -> None:
+    """Begin with the running mean of another run's weights; its optimisers' state is left behind.
+
+    Raises:
+        NlaicError: if the checkpoint cannot be read, or is one of another model.
+    """
+    path = path / "last.ckpt" if path.is_dir() else path
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        own = {name.removeprefix("mean_net."): p for name, p in state.items() if name.startswith("mean_net.")}
+        module.net.load_state_dict(own)
+        module.mean_net.load_state_dict(own)
+    except OSError as error:
+        raise NlaicError(f"start: cannot read {path}: {error.strerror}") from error
+    except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise NlaicError(f"start: {path} is not a checkpoint of this model") from error
 
 
 def _trainer(config: dict[str, Any], folder: Path, held_out: Pictures) -> pl.Trainer:

@@ -26,6 +26,7 @@ class Optimisation:
         adam: Adam's, for all that Muon leaves.
         slow: factor on it for the shortcut's kernels.
         fast: factor on it for what moves with the quality (steps, densities, offsets).
+        scale: factor on the rate of the scale network's kernels.
         warmup: steps until the full rate.
         hold: share of the run at the full rate; then a cosine to `floor`.
         floor: last rate over the full one.
@@ -38,6 +39,7 @@ class Optimisation:
     adam: float = 8e-4
     slow: float = 0.1
     fast: float = 4.0
+    scale: float = 0.3
     warmup: int = 100
     hold: float = 0.3
     floor: float = 0.01
@@ -159,8 +161,8 @@ class RateDistortion(pl.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Muon for convolutions (where asked for), Adam with three rates for the rest."""
         o = self.optimisation
-        rates = {"plain": o.adam, "slow": o.adam * o.slow, "fast": o.adam * o.fast, "scale": o.adam * o.slow}
-        muon_rates = {"matrix": o.muon, "scale": o.muon * o.slow} if o.kind == "muon" else {}
+        rates = {"plain": o.adam, "slow": o.adam * o.slow, "fast": o.adam * o.fast, "scale": o.adam * o.scale}
+        muon_rates = {"matrix": o.muon, "scale": o.muon * o.scale} if o.kind == "muon" else {}
         groups: dict[str, list[Tensor]] = {kind: [] for kind in (*rates, "matrix")}
         for name, p in self.net.named_parameters():
             groups[kind_of(name, p)].append(p)
