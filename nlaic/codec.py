@@ -141,7 +141,7 @@ class Codec:
         y = y / rate.step
         z = (self.engine.hyper_analysis(y) - rate.z_mean) / rate.z_step
         z_bound = self.coder.z.bounds[rate.z_index][:, None, None]
-        z_hat = np.clip(rounding.hyper(z), -z_bound, z_bound)
+        z_hat = np.clip(np.rint(z).astype(np.int32), -z_bound, z_bound)
         index = self.scale.indices(z_hat, rate.quality)
         return self._residuals(y, z_hat, index, self.engine.mean(z_hat * rate.z_step), rate, rounding)
 

@@ -88,16 +88,3 @@ def test_it_leaves_its_input_alone(tables, drawn):
     RateDistortionRounding.of(tables)(residual, index, weights(1.0))
     np.testing.assert_array_equal(residual, copies[0])
     np.testing.assert_array_equal(index, copies[1])
-
-
-def test_z_has_a_dead_zone_and_no_more(tables):
-    z = np.linspace(-4, 4, 1601).astype(np.float32)[:, None, None]
-    rounding = RateDistortionRounding.of(tables)
-    moved = np.abs(nearest.hyper(z)) - np.abs(rounding.hyper(z))
-    assert set(np.unique(moved)) == {0, 1}
-    fraction = np.abs(z) % 1
-    sure = (fraction < 0.49) | (fraction > 0.51 + rounding.dead_zone)
-    assert not moved[sure].any()
-    without = RateDistortionRounding(rounding.bits, dead_zone=0.0).hyper(z)
-    halves = np.isclose(fraction, 0.5)
-    np.testing.assert_array_equal(without[~halves], nearest.hyper(z)[~halves])
