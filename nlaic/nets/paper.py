@@ -17,11 +17,13 @@ RBn: n residual blocks, RBn' with a skip around all of them; NLAM: non-local att
 
 What differs from the paper: its P model ends in 2C channels, mean and scale; ours ends in the mean's C, and the scale
 comes from the integer network instead (`nlaic.nets.scale`), so that a file decodes to the same symbols everywhere.
-Symbols are residuals to that mean, where NIC codes round(y); y is divided by a learned step, 1 at the start.
+Symbols are residuals to that mean, where NIC codes round(y); y is divided by a learned step.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -220,10 +222,20 @@ def build_paper(settings: PaperSettings | None = None) -> HyperpriorVAE:
 
 @torch.no_grad()
 def start_paper(net: HyperpriorVAE, pictures: list[Tensor]) -> None:
-    """Measure where the densities of y and z start, on a few batches [B, 3, H, W] in 0..1; changes `net` in place."""
-    rates = net.rates
+    """Bring y/step and z to a spread of about 1, so that from the first step there is something to code.
+
+    Args:
+        net: from `build_paper`, changed in place.
+        pictures: a few batches [B, 3, H, W] in 0..1.
+    """
+    rates, last = net.rates, cast(nn.Sequential, net.h_a)[-1]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
     y = torch.cat([net.g_a(x) for x in pictures])
-    z = net.h_a(y)
-    rates.log_scale.copy_(torch.log(y.std((0, 2, 3)) + 1e-3).expand_as(rates.log_scale))
-    rates.z_mean.copy_(z.mean((0, 2, 3)).expand_as(rates.z_mean))
-    rates.log_z_scale.copy_(torch.log(0.55 * z.std((0, 2, 3)) + 0.05).expand_as(rates.log_z_scale))
+    step = y.std((0, 2, 3)) + 1e-6
+    rates.log_step.copy_(torch.log(step).expand_as(rates.log_step))
+    z = net.h_a(y / step[:, None, None])
+    spread = z.std((0, 2, 3)) + 1e-6
+    last.weight.div_(spread[:, None, None, None])
+    last.bias.div_(spread)
+    rates.z_mean.copy_((z.mean((0, 2, 3)) / spread).expand_as(rates.z_mean))
+    rates.log_z_scale.fill_(math.log(0.55))  # of a logistic density with that spread
