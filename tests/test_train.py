@@ -82,7 +82,10 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
         (["data.root={empty}", "steps=1"], "no picture in"),
         (["data.root={photos}"], "how long"),
         (["data.root={photos}", "steps=1", "sampling.patch=512"], "no picture has both sides"),
-        (["data.root={photos}", "steps=1", "loss=lpips", "loss.features=/nowhere.safetensors"], "nowhere.safetensors"),
+        (
+            ["data.root={photos}", "steps=1", "loss=mse_lpips", "loss.networks=/nowhere"],
+            "alexnet_features.safetensors in loss.networks",
+        ),
         (
             ["data.root={photos}", "steps=1", "sampling.patch=64", "start=/nowhere.ckpt"],
             "start: cannot read /nowhere.ckpt",

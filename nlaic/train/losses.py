@@ -1,65 +1,92 @@
-"""What the decoded picture is compared by (Eq. 2 of the paper): squared error, a perceptual term where asked for."""
+"""What the decoded picture is compared by (Eq. 2 of the paper): a weighted sum of named distances."""
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from nlaic.errors import NlaicError
+from nlaic.train.perceptual import load_dists, load_lpips
 
-MSE_SCALE = 255.0**2  # lambda weighs the squared error of 0..255 pixels, as the field does
+WITHOUT_NETWORK = ("mse", "ms_ssim")
+LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
+DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
+TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
+
+
+class MeanSquaredError(nn.Module):
+    """Squared error of pictures in 0..1."""
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Two batches [B, 3, H, W] to [B]."""
+        return (x_hat - x).square().flatten(1).mean(1)
+
+
+class MsSsim(nn.Module):
+    """1 - MS-SSIM: Wang, Simoncelli, Bovik, "Multiscale structural similarity" (Asilomar 2003); sides from 176."""
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Two batches [B, 3, H, W] in 0..1 to [B]."""
+        from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
+
+        # A negative structure at the first steps has no root: the ReLU is what the metric's own authors do.
+        value = ms_ssim(x_hat, x, data_range=1.0, reduction="none", normalize="relu")
+        return 1 - value
 
 
 class Distortion(nn.Module):
-    """255^2 * (mse * MSE + lpips * LPIPS), a value a sample, for pictures in 0..1.
+    """scale * sum of weight * distance, a value a sample, for pictures in 0..1.
 
     Args:
-        mse: weight of the mean squared error.
-        lpips: weight of LPIPS (Zhang et al., https://arxiv.org/abs/1801.03924) over a random window; 0: not built.
-        network: `alex` or `squeeze`.
-        features: safetensors file with the network's convolutions, named as torchvision names them.
-        window: side of LPIPS' window in pixels.
+        terms: weight of each distance: `mse`, `ms_ssim`, `lpips_alex|squeeze|vgg`, `dists`, `dists_k` (k stages).
+        scale: factor on the sum. With 255^2 lambda weighs the squared error of 0..255 pixels, as the field does.
+        networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
+        window: side of the random window that distances over a network look at; None: all of the patch.
+
+    Raises:
+        NlaicError: if a name is not known, or a network's file is missing.
     """
 
     def __init__(
         self,
-        mse: float = 1.0,
-        lpips: float = 0.0,
-        network: str = "alex",
-        features: str | None = None,
-        window: int = 128,
+        terms: Mapping[str, float] | None = None,
+        scale: float = 255.0**2,
+        networks: str | None = None,
+        window: int | None = 128,
     ) -> None:
         super().__init__()
-        self.mse, self.lpips, self.window = mse, lpips, window
-        self.teacher = load_lpips(network, features) if lpips else None
+        self.weights = {name: weight for name, weight in (terms or {"mse": 1.0}).items() if weight}
+        self.scale, self.window = scale, window
+        if unknown := sorted(set(self.weights) - set(TERMS)):
+            raise NlaicError(f"loss.terms: {unknown[0]!r} is none of {', '.join(TERMS)}")
+        self.distances = nn.ModuleDict({name: _distance(name, networks) for name in self.weights})
 
-    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """Two batches [B, 3, H, W] to the distortion [B]."""
-        total = self.mse * (x_hat - x).square().flatten(1).mean(1)
-        if self.teacher is not None:
-            top, left = (int(torch.randint(n - self.window + 1, ())) for n in x.shape[-2:])
-            window = (..., slice(top, top + self.window), slice(left, left + self.window))
-            total = total + self.lpips * self.teacher(2 * x_hat[window] - 1, 2 * x[window] - 1).flatten()
-        return MSE_SCALE * total
+    def forward(self, x_hat: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Two batches [B, 3, H, W] to the distortion [B] and the mean of each distance, to look at."""
+        total, means = torch.zeros(len(x), device=x.device), {}
+        for name, weight in self.weights.items():
+            pair = (x_hat, x) if name in WITHOUT_NETWORK else self._windowed(x_hat, x)
+            distance = self.distances[name](*pair)
+            total = total + weight * distance
+            means[name] = distance.mean().detach()
+        return self.scale * total, means
+
+    def train(self, mode: bool = True) -> "Distortion":
+        """Pretrained networks have no training mode."""
+        return super().train(False)
+
+    def _windowed(self, x_hat: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        side = self.window
+        if side is None or side >= min(x.shape[-2:]):
+            return x_hat, x
+        top, left = (int(torch.randint(n - side + 1, ())) for n in x.shape[-2:])
+        window = (..., slice(top, top + side), slice(left, left + side))
+        return x_hat[window], x[window]
 
 
-def load_lpips(network: str, features: str | None) -> nn.Module:
-    """LPIPS 0.1 with the package's own heads on a network from a file.
-
-    Raises:
-        NlaicError: if the package or the file is missing.
-    """
-    try:
-        import lpips
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise NlaicError("loss.lpips needs the package lpips: pip install 'nlaic[eval]'") from error
-    if not features or not Path(features).is_file():
-        raise NlaicError(
-            f"loss.features: no file {features!r}; give torchvision's {network} convolutions as safetensors, "
-            "or train with loss=mse"
-        )
-    model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False).eval().requires_grad_(False)
-    weights = {name.removeprefix("features."): value for name, value in load_file(features).items()}
-    model.net.load_state_dict({name: weights[name.split(".", 1)[1]] for name in model.net.state_dict()})
-    return model
+def _distance(name: str, networks: str | None) -> nn.Module:
+    if name == "mse":
+        return MeanSquaredError()
+    if name == "ms_ssim":
+        return MsSsim()
+    return load_lpips(LPIPS[name], networks) if name in LPIPS else load_dists(DISTS[name], networks)

@@ -110,14 +110,14 @@ class RateDistortion(pl.LightningModule):
         return torch.exp(low + (high - low) * position / max(1, self.net.rates.anchors - 1))
 
     def losses(self, x: Tensor, position: Tensor) -> dict[str, Tensor]:
-        """Losses of a batch: `loss` to minimise, `bpp` and `distortion` (means) to look at."""
+        """Losses of a batch: `loss` to minimise, `bpp`, `mse` and each distance (means) to look at."""
         out = self.net(x, position)
         bpp = (out["bits"]["y"] + out["bits"]["z"]) / (x.shape[-2] * x.shape[-1])
-        distortion = self.distortion(out["x_hat"], x)
+        distortion, distances = self.distortion(out["x_hat"], x)
         weight = self.lambda_at(position)
         loss = (weight * distortion + bpp) * (weight / self.LAMBDA_MIDDLE) ** self.LAMBDA_POWER
         mse = (out["x_hat"].detach() - x).square().mean()
-        return {"loss": loss.mean(), "bpp": bpp.mean().detach(), "mse": mse}
+        return {"loss": loss.mean(), "bpp": bpp.mean().detach(), "mse": mse, **distances}
 
     def on_train_start(self) -> None:
         """Start the clock of the time budget."""

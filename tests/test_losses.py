@@ -1,0 +1,164 @@
+"""Distances against the packages that are known for them, with the same networks put in."""
+
+from pathlib import Path
+
+import lpips
+import piq
+import pytest
+import torch
+from omegaconf import OmegaConf
+from piq.perceptual import VGG16_LAYERS
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+from nlaic.errors import NlaicError
+from nlaic.resources import resource_folder
+from nlaic.train.losses import Distortion
+from nlaic.train.perceptual import Dists, L2Pool, load_dists, load_lpips, vgg16
+from tests.conftest import SHARED
+
+NETWORKS = {
+    "alex": ("alexnet_features.safetensors", models.alexnet),
+    "squeeze": ("squeezenet1_1_features.safetensors", models.squeezenet1_1),
+    "vgg": ("vgg16_features.safetensors", models.vgg16),
+}
+CHANNELS = (3, 64, 128, 256, 512, 512)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Path:
+    """Random networks under the names of the pretrained ones, and random weights of DISTS."""
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    for file, maker in NETWORKS.values():
+        features = maker(weights=None).features
+        state = {f"features.{key}": value.contiguous() for key, value in features.state_dict().items()}
+        save_file(state, folder / file)
+    alpha, beta = torch.rand(2, 1, sum(CHANNELS), 1, 1)
+    total = alpha.sum() + beta.sum()
+    save_file({"alpha": alpha / total, "beta": beta / total}, folder / "dists.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    x = torch.rand(2, 3, 16, 16).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    return (x + 0.1 * torch.randn_like(x)).clamp(0, 1), x
+
+
+@pytest.mark.parametrize("network", ["alex", "squeeze", "vgg"])
+def test_lpips_is_the_packages(network, networks, pair):
+    theirs = lpips.LPIPS(net=network, pnet_rand=True, verbose=False).eval()
+    ours = load_lpips(network, str(networks))
+    state = ours.trunk.features.state_dict()
+    theirs.net.load_state_dict({name: state[name.split(".", 1)[1]] for name in theirs.net.state_dict()})
+    x_hat, x = pair
+    torch.testing.assert_close(ours(x_hat, x), theirs(x_hat, x, normalize=True).flatten(), rtol=1e-4, atol=1e-6)
+    assert (ours(x, x) == 0).all()
+
+
+@pytest.fixture
+def piqs_dists(networks, monkeypatch):
+    """piq's DISTS on our random network instead of the ones it would download."""
+    from safetensors.torch import load_file
+
+    features = models.vgg16(weights=None).features
+    state = load_file(networks / "vgg16_features.safetensors")
+    features.load_state_dict({name.removeprefix("features."): value for name, value in state.items()})
+    weights = load_file(networks / "dists.safetensors")
+    model = nn.Module()
+    model.features = features
+    monkeypatch.setattr("piq.perceptual.vgg16", lambda **_: model)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, **__: weights)
+    return piq.DISTS(reduction="none").eval()
+
+
+@pytest.mark.parametrize("size", [(128, 128), (300, 340)], ids=["patch", "large"])
+def test_dists_is_piqs(size, networks, piqs_dists):
+    torch.manual_seed(2)
+    x = torch.rand(2, 3, *size)
+    x_hat = (0.9 * x + 0.1 * torch.rand_like(x)).requires_grad_()
+    ours = load_dists(5, str(networks))(x_hat, x)
+    theirs = piqs_dists(x_hat, x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    (a,), (b,) = (torch.autograd.grad(v.sum(), x_hat) for v in (ours, theirs))
+    torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3 * float(b.abs().max()))
+
+
+def test_fewer_stages_are_dists_with_the_other_weights_at_zero(networks, pair):
+    x_hat, x = pair
+    whole, part = load_dists(5, str(networks)), load_dists(3, str(networks))
+    kept = sum(CHANNELS[:4])
+    alpha, beta = whole.alpha.clone(), whole.beta.clone()
+    alpha[kept:], beta[kept:] = 0, 0
+    torch.testing.assert_close(part(x_hat, x), Dists(whole.trunk, alpha, beta)(x_hat, x), rtol=1e-4, atol=1e-6)
+
+
+def test_taps_are_the_last_activation_of_each_stage():
+    _, taps = vgg16(5, L2Pool)
+    assert taps == [int(VGG16_LAYERS[f"relu{stage}_{last}"]) for stage, last in enumerate((2, 2, 3, 3, 3), 1)]
+
+
+def test_lpips_with_the_real_network():
+    """The value that torchmetrics' documentation gives for ten pairs of noise, seed 42."""
+    if not (SHARED / "weights").is_dir():
+        pytest.skip("the pretrained networks are not at hand")
+    torch.manual_seed(42)
+    a, b = torch.rand(10, 3, 100, 100), torch.rand(10, 3, 100, 100)
+    assert load_lpips("squeeze", str(SHARED / "weights"))(a, b).mean() == pytest.approx(0.1005, abs=1e-4)
+
+
+def test_terms_add_up_and_pretrained_networks_stay_frozen(networks, pair):
+    x_hat, x = pair
+    loss = Distortion({"mse": 100.0, "dists": 2.0, "lpips_alex": 0.5}, 3.0, str(networks), window=None)
+    value, means = loss(x_hat, x)
+    expected = 3 * (100 * means["mse"] + 2 * means["dists"] + 0.5 * means["lpips_alex"])
+    torch.testing.assert_close(value.mean(), expected)
+    assert not any(p.requires_grad for p in loss.parameters())
+    assert not any(module.training for module in loss.train().modules())
+
+
+def test_the_reference_has_no_graph_and_the_window_is_drawn_again(networks, pair):
+    x_hat, x = (v.clone().requires_grad_() for v in pair)
+    loss = Distortion({"lpips_alex": 1.0}, 1.0, str(networks), window=64)
+    torch.manual_seed(0)
+    values = torch.stack([loss(x_hat, x)[0] for _ in range(3)])
+    values.sum().backward()
+    assert x.grad is None and x_hat.grad.any()
+    assert len(values[:, 0].unique()) > 1
+
+
+def test_ms_ssim_against_piq(pair):
+    x_hat, x = (v.repeat_interleave(2, 2).repeat_interleave(2, 3) for v in pair)
+    value, _ = Distortion({"ms_ssim": 1.0}, 1.0)(x_hat, x)
+    theirs = 1 - piq.multi_scale_ssim(x_hat, x, data_range=1.0, reduction="none")
+    torch.testing.assert_close(value, theirs, atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"), [({"colour": 1.0}, "none of mse"), ({"dists": 1.0}, "vgg16_features.safetensors")]
+)
+def test_what_is_missing_is_said(terms, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
+    with pytest.raises(NlaicError, match=message):
+        Distortion(terms, networks=str(tmp_path))
+
+
+def test_a_file_of_another_network_is_refused(networks, tmp_path):
+    (tmp_path / "vgg16_features.safetensors").symlink_to(networks / NETWORKS["alex"][0])
+    with pytest.raises(NlaicError, match="is not vgg's convolutions"):
+        load_dists(5, str(tmp_path))
+
+
+@pytest.mark.parametrize("file", sorted((resource_folder("conf") / "loss").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_loss_of_the_configuration_gives_a_gradient(file, networks):
+    settings = OmegaConf.to_container(OmegaConf.load(file)) | {"networks": str(networks)}
+    loss = Distortion(**settings)
+    x = torch.rand(1, 3, 192, 192)
+    x_hat = (x + 0.1 * torch.randn_like(x)).requires_grad_()
+    value, means = loss(x_hat, x)
+    value.sum().backward()
+    assert x_hat.grad.isfinite().all() and x_hat.grad.any() and set(means) == set(settings["terms"])
