@@ -114,7 +114,7 @@ class Codec:
 
         Args:
             data: the file.
-            realism: 0 (faithful) .. 1 (natural looking); has an effect once the weights hold two decoders.
+            realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
 
         Raises:
             FormatError: if the file is damaged, or of other weights.
@@ -132,7 +132,8 @@ class Codec:
         picture = np.empty((header.height, header.width, 3), np.uint8)
         for number, box in enumerate(Grid(header.width, header.height, header.block).boxes()):
             left, top, right, bottom = box
-            block = self.decode_block(file.block(number), rate, padded(bottom - top), padded(right - left))
+            size = padded(bottom - top), padded(right - left)
+            block = self.decode_block(file.block(number), rate, *size, realism or 0.0)
             picture[top:bottom, left:right] = block[: bottom - top, : right - left]
         return Image.fromarray(picture)
 
@@ -177,9 +178,9 @@ class Codec:
         index = self.scale.indices(half_way.z_hat, rate.quality)
         return Symbols(half_way.z_hat, half_way.decode_y(index), index)
 
-    def decode_block(self, payload: bytes, rate: Rate, height: int, width: int) -> np.ndarray:
+    def decode_block(self, payload: bytes, rate: Rate, height: int, width: int, realism: float = 0.0) -> np.ndarray:
         """One block uint8 [height, width, 3] from its payload."""
-        return self.engine.synthesis(self.decoded(self.decode_symbols(payload, rate, height, width), rate))
+        return self.engine.synthesis(self.decoded(self.decode_symbols(payload, rate, height, width), rate), realism)
 
     def _analysis(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         block = pad(pixels)

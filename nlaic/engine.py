@@ -4,6 +4,7 @@ Nothing here decides how a symbol is decoded: a difference between engines, devi
 little and no more (`nlaic.integer` says why).
 """
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ class Engine(Protocol):
     def refine(self, y_hat: np.ndarray, mean: np.ndarray) -> np.ndarray:
         """The context: the second mean from the decoded positions of the first pass, always in full precision."""
 
-    def synthesis(self, y_hat: np.ndarray) -> np.ndarray:
-        """g_s: y_hat in its own units to a block uint8 [H, W, 3]."""
+    def synthesis(self, y_hat: np.ndarray, realism: float = 0.0) -> np.ndarray:
+        """g_s: y_hat in its own units to a block uint8 [H, W, 3]; realism 0..1 leads to the second decoder."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,12 @@ class TorchEngine:
         net.load_state_dict(state, strict=False)
         net.requires_grad_(False).eval().to(self.device)
         self.net = net.to(memory_format=torch.channels_last) if self.execution.channels_last else net
+        perceptual = {
+            name.partition(".")[2]: torch.from_numpy(np.asarray(tensor, np.float32)).to(self.device)
+            for name, tensor in weights.tensors.items()
+            if name.startswith("g_s_perceptual.")
+        }
+        self._perceptual, self._mixed = perceptual, (0.0, self.net.g_s)
 
     def analysis(self, pixels: np.ndarray) -> np.ndarray:
         """See `Engine`."""
@@ -102,14 +109,25 @@ class TorchEngine:
         """See `Engine`."""
         return self._array(lambda: self.net.refine(self._tensor(y_hat), self._tensor(mean)))
 
-    def synthesis(self, y_hat: np.ndarray) -> np.ndarray:
+    def synthesis(self, y_hat: np.ndarray, realism: float = 0.0) -> np.ndarray:
         """See `Engine`."""
         import torch
 
         with torch.inference_mode(), self._reduced():
-            x_hat = self.net.g_s(self._tensor(y_hat)).float()
+            x_hat = self._decoder(realism)(self._tensor(y_hat)).float()
             pixels = x_hat[0].mul_(255).round_().clamp_(0, 255).to(torch.uint8)
             return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def _decoder(self, realism: float) -> "torch.nn.Module":
+        """g_s, or the one between it and the second decoder: their weights mixed (the second began as the first)."""
+        if not realism or not self._perceptual:
+            return self.net.g_s
+        if self._mixed[0] != realism:
+            mixed = copy.deepcopy(self.net.g_s)
+            for name, value in mixed.state_dict().items():
+                value.lerp_(self._perceptual[name], realism)
+            self._mixed = (realism, mixed)
+        return self._mixed[1]
 
     def _tensor(self, array: np.ndarray) -> "torch.Tensor":
         import torch

@@ -10,18 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nlaic.entropy import Tables, gaussian_mass, logistic_mass, make_tables
 from nlaic.errors import NlaicError
 from nlaic.integer import OFFSET_SHIFT, SHIFT, Z_SHIFT
+from nlaic.nets.build import build, make_settings
 from nlaic.nets.scale import BIAS_UNIT, ScaleLayer
-from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, SKIP, HyperpriorVAE
+from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, SKIP, HyperpriorVAE, Rates
 from nlaic.weights import SUFFIX, Weights
 
 ROWS_PER_ANCHOR = 4  # rows of the file for each span between two anchors: integers are interpolated linearly
 Z_SCALE_MIN = 0.04  # of z's tables, log-spaced as y's
 REACH = {"y": 8.0, "z": 16.0}  # of a table, in scales
+NETWORKS = ("g_a", "h_a", "h_s", "context", "g_s")  # the float networks of a codec
+ROWS = ("rates.log_step", "rates.log_z_step", "rates.z_index", "rates.offset", "encoder.z_mean")
 
 
 def export(
@@ -50,13 +53,64 @@ def export(
     tensors |= _rows(net, lambdas, middle)
     for kind, tables in (("y", _tables(SCALE_MIN, "y")), ("z", _tables(Z_SCALE_MIN, "z"))):
         tensors |= {f"tables.{kind}.frequencies": tables.frequencies, f"tables.{kind}.bounds": tables.bounds}
-    for name, value in net.state_dict().items():
-        if not name.startswith(("scale.", "rates.")):
-            tensors[name] = value.detach().cpu().contiguous().numpy().astype(np.float16)
+    for part in NETWORKS:
+        network = getattr(net, part)
+        tensors |= _half(network, f"{part}.") if network is not None else {}
     tensors["encoder.gain"] = synthesis_gain(net, pictures)
     net.train(training)
     text = {"architecture": architecture, "settings": json.dumps(settings), "skip": str(SKIP), **(metadata or {})}
     return Weights(tensors, text)
+
+
+def with_network(weights: Weights, prefix: str, network: nn.Module, metadata: Mapping[str, str]) -> Weights:
+    """Add a network that y_hat does not depend on, or put it in the place of an older one: the model id stays."""
+    kept = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(f"{prefix}.")}
+    return Weights(kept | _half(network, f"{prefix}."), dict(weights.metadata) | dict(metadata))
+
+
+def without_network(weights: Weights, prefix: str) -> Weights:
+    """Leave a network out."""
+    kept = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(f"{prefix}.")}
+    return Weights(kept, weights.metadata)
+
+
+def network_state(weights: Weights, prefix: str) -> dict[str, Tensor]:
+    """The state of one network of a weights file, float32, names without the prefix; empty where it is not there."""
+    return {
+        name.removeprefix(f"{prefix}."): torch.from_numpy(tensor.astype(np.float32))
+        for name, tensor in weights.tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
+
+
+@torch.no_grad()
+def restore(weights: Weights) -> HyperpriorVAE:
+    """The codec of a weights file in floats, to train on: `export` backwards.
+
+    Its rows become anchors: position k of `anchors` stands at the quality 1000 * k / (anchors - 1).
+    """
+    net = build(make_settings(weights.architecture, weights.settings))
+    state = {f"{part}.{k}": v for part in NETWORKS for k, v in network_state(weights, part).items()}
+    net.load_state_dict(state, strict=False)
+    for number, layer in enumerate(net.scale.layers):
+        integers, bias, multiplier = (
+            torch.from_numpy(weights.tensors[f"scale.{number}.{part}"].astype(np.float64))
+            for part in ("weight", "bias", "multiplier")
+        )
+        step = multiplier / 2**SHIFT
+        layer.start.zero_()
+        layer.weight.copy_(integers * step[:, None, None, None])
+        real = (bias + integers.sum((2, 3)) @ layer.centre_in.double()) * step
+        layer.bias.copy_((real - layer.centre_out) / BIAS_UNIT)
+    rows = {name: torch.from_numpy(weights.tensors[name].astype(np.float32)) for name in ROWS}
+    steps, z_steps = rows["rates.log_step"], rows["rates.log_z_step"]
+    net.rates = Rates(steps.shape[1], z_steps.shape[1], len(steps))
+    net.rates.log_step.copy_(steps)
+    net.rates.log_z_step.copy_(z_steps)
+    net.rates.z_mean.copy_(rows["encoder.z_mean"])
+    net.rates.log_scale.copy_(rows["rates.offset"] / 2**OFFSET_SHIFT * INDEX_STEP + math.log(SCALE_MIN))
+    net.rates.log_z_scale.copy_(rows["rates.z_index"] * INDEX_STEP + math.log(Z_SCALE_MIN))
+    return net
 
 
 def save_weights(weights: Weights, target: Path) -> Path:
@@ -70,6 +124,11 @@ def save_weights(weights: Weights, target: Path) -> Path:
     part.write_bytes(data)
     part.replace(target)
     return target
+
+
+def _half(network: nn.Module, prefix: str) -> dict[str, np.ndarray]:
+    state = network.state_dict()
+    return {prefix + k: v.detach().cpu().contiguous().numpy().astype(np.float16) for k, v in state.items()}
 
 
 @torch.no_grad()

@@ -2,13 +2,16 @@
 
 A weights file is safetensors with string metadata. Tensors:
     g_a.* h_a.* h_s.* context.* g_s.*   the float networks, half precision, named as in `nlaic.nets`
+    g_s_perceptual.*   the second decoder, where there is one: tuned for the eye, on the same files
+    boundary.*   the filter around block boundaries, where there is one
+    discriminator.*   of the adversarial training; not in weights that ship
     scale.{0..3}.{weight,bias,multiplier}   the integer scale network (`nlaic.integer`)
     rates.*      what moves with the quality, in rows at equally spaced qualities (`RATES` below)
     tables.*     frequency tables of y and of z (`nlaic.entropy`)
 Metadata: `architecture` (light | nlaic), `settings` (JSON), `skip`, and what there is to know about their training.
 
 The model id is the first 8 bytes of the SHA-256 over everything that y_hat depends on, so a decoder tuned later keeps
-it: names, types, shapes and bytes of all tensors but those of g_a, h_a, g_s and of the encoder, and `skip`.
+it: names, types, shapes and bytes of all tensors but those of `NOT_IN_ID`, and `skip`.
 """
 
 import hashlib
@@ -31,7 +34,8 @@ from nlaic.resources import resource_folder
 
 SUFFIX = ".safetensors"
 ENVIRONMENT = "NLAIC_WEIGHTS"
-NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "encoder.")  # prefixes of tensors that y_hat does not depend on
+# Prefixes of tensors that y_hat does not depend on.
+NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "g_s_perceptual.", "boundary.", "discriminator.", "encoder.")
 
 # SHA-256 of the files that come with the package, by file name.
 PINNED: dict[str, str] = {}

@@ -16,8 +16,10 @@ from nlaic.resources import resource_folder
 from nlaic.train.data import Crops, load_pictures
 from nlaic.train.losses import Distortion
 from nlaic.train.muon import Muon, orthogonalise
+from nlaic.train.objectives import RateDistortion
+from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
-from nlaic.train.stages import Budget, Optimisation, RateDistortion, Sampling
+from nlaic.train.stages import Budget
 from tests.conftest import smooth_picture
 
 SMALL = "model.settings={analysis:[[8,1],[16,1]],synthesis:[[8,1],[16,1]],context:8}"
@@ -53,7 +55,7 @@ def test_a_run_learns_and_its_export_is_a_codec(folder, tmp_path, capsys):
     back = codec.decompress(codec.compress(picture, 70))
     mse = np.mean((np.asarray(picture, float) - np.asarray(back, float)) ** 2)
     assert -10 * math.log10(mse / 255**2) > 24
-    assert "30 steps" in codec.weights.metadata["training"]
+    assert "30 steps" in codec.weights.metadata["training.rd"]
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
@@ -71,7 +73,7 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
         folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1e9"
     )
     before, after = (torch.load(p / "last.ckpt", weights_only=False)["state_dict"] for p in (first, second.parent))
-    for name in (n for n in before if n.startswith("mean_net.")):
+    for name in (n for n in before if n.startswith("mean.net.")):
         torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
 
 
@@ -149,18 +151,29 @@ def test_muon_finds_a_minimum():
     assert (p - target).abs().max() < 0.05
 
 
-def test_budget_and_rate():
+def test_budget():
     assert Budget(minutes=2).progress(60, 10**6) == 0.5
     assert Budget(steps=10).progress(0, 20) == 1
+    assert Budget(minutes=1, steps=10).progress(6, 9) == 0.9
+
+
+def test_the_rate_warms_up_holds_and_falls():
+    o = Optimisation(warmup=10, hold=0.5)
+    factors = [o.factor(step / 100, step, 0) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1) and factors[20] == factors[49] == 1
+    assert factors[75] == pytest.approx(0.5) and factors[100] == 0.01
+
+
+def test_the_papers_rate_halves_every_third_epoch_after_the_seventh():
+    o = Optimisation(schedule="halving", epoch=1000, warmup=1, floor=0)
+    epochs = [o.factor(0, 1, 1000 * epoch) for epoch in range(15)]
+    assert epochs == [0.5 ** max(0, (epoch - 7) // 3) for epoch in range(15)]
+    assert epochs[9] == 1 and epochs[10] == 0.5 and epochs[13] == 0.25
+
+
+def test_lambda_is_log_linear_in_quality():
     from nlaic.nets.light import LightSettings, build_light
 
     net = build_light(LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8))
-    module = RateDistortion(
-        net, Distortion(), None, (0.001, 0.1), Sampling(), Optimisation(warmup=10, hold=0.5), Budget(steps=100)
-    )
-    factors = []
-    for module.steps in range(101):
-        factors.append(module.rate_factor())
-    assert factors[0] == pytest.approx(0.1) and factors[20] == factors[49] == 1
-    assert factors[75] == pytest.approx(0.5) and factors[100] == 0.01
-    assert module.lambda_at(torch.tensor([0.0, 2.5, 5.0])).tolist() == pytest.approx([0.001, 0.01, 0.1])
+    objective = RateDistortion(net, Distortion(), (0.001, 0.1))
+    assert objective.lambda_at(torch.tensor([0.0, 2.5, 5.0])).tolist() == pytest.approx([0.001, 0.01, 0.1])

@@ -116,10 +116,14 @@ class HyperpriorVAE(nn.Module):
         Returns:
             x_hat [B, 3, H, W], not clipped, and bits [B] of y and of z for each picture.
         """
+        y_hat, bits = self.latents(x, position, quantise)
+        return {"x_hat": self.g_s(y_hat).float(), "bits": bits}
+
+    def latents(self, x: Tensor, position: Tensor, quantise: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+        """y_hat [B, C, H/16, W/16] in its own units and the bits it costs; arguments as of `forward`."""
         y = self.g_a(x)
         with torch.autocast(x.device.type, enabled=False):  # what the codec codes is exact only in full precision
-            y_hat, bits = self._code(y.float(), position, quantise)
-        return {"x_hat": self.g_s(y_hat).float(), "bits": bits}
+            return self._code(y.float(), position, quantise)
 
     def _code(self, y: Tensor, position: Tensor, quantise: bool) -> tuple[Tensor, dict[str, Tensor]]:
         step = self.rates.at(self.rates.log_step, position).exp()

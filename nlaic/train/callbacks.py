@@ -1,7 +1,7 @@
 """What happens beside the steps: the end of the budget, checkpoints, a line of numbers now and then."""
 
 import math
-import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +57,41 @@ class StopAtBudget(pl.Callback):
 
 
 class Report(pl.Callback):
-    """Print the run's numbers every few minutes: means since the last line, and the curve on held-out pictures."""
+    """Print means of what is watched every few minutes, and of a codec the curve on held-out pictures."""
+
+    LEFT_OUT = ("rate", "grad_norm")
 
     def __init__(self, held_out: Pictures, minutes: float, pictures: int = 6) -> None:
         self.held_out, self.minutes, self.pictures = held_out, minutes, pictures
-        self.due, self.sums, self.count, self.since = 0.0, np.zeros(3), 0, 0.0
+        self.due, self.sums, self.count, self.since = 0.0, defaultdict[str, float](float), 0, 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         """Add up; print when due."""
-        metrics = trainer.callback_metrics
-        self.sums += [float(metrics[k]) for k in ("loss", "bpp", "mse")]
+        for name, value in trainer.callback_metrics.items():
+            self.sums[name] += float(value)
         self.count += 1
         if not self.due:
             self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
         if module.seconds >= self.due:
-            loss, bpp, mse = self.sums / self.count
-            speed = self.count * module.sampling.batch / (module.seconds - self.since)
-            line = f"{module.seconds / 60:6.1f} min {module.steps:7d} steps {speed:5.1f} patches/s"
-            line += f"  loss {loss:.4f} bpp {bpp:.3f} mse {mse * 65025:.1f}"
-            for at_bpp, psnr in curve(module.mean_net, self.held_out, self.pictures):
-                line += f"  {at_bpp:.3f}:{psnr:.2f}"
-            print(line, flush=True)
-            self.sums, self.count = np.zeros(3), 0
-            module._clock = time.monotonic()  # looking is not training
+            print(self.line(module), flush=True)
+            module.restart_clock()  # looking is not training
+            self.sums, self.count = defaultdict(float), 0
             self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
+
+    def line(self, module: Any) -> str:
+        """What is printed."""
+        speed = self.count * module.sampling.batch / (module.seconds - self.since)
+        words = [f"{module.seconds / 60:6.1f} min {module.steps:7d} steps {speed:5.1f} patches/s "]
+        for name, total in self.sums.items():
+            mean = total / self.count
+            if name == "mse":
+                words.append(f"PSNR {-10 * math.log10(max(mean, 1e-9)):.2f}")
+            elif name not in self.LEFT_OUT:
+                words.append(f"{name} {mean:.4f}")
+        if "net" in module.mean and len(self.held_out):
+            points = curve(module.mean["net"], self.held_out, self.pictures)
+            words += ["", *(f"{bpp:.3f}:{psnr:.2f}" for bpp, psnr in points)]
+        return " ".join(words)
 
 
 @torch.no_grad()

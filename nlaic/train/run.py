@@ -3,12 +3,10 @@
 import json
 import logging
 import math
-import pickle
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import platformdirs
@@ -16,31 +14,18 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import CSVLogger
-from torch import Tensor
 from torch.nn import functional as F
 
 from nlaic.errors import NlaicError
-from nlaic.export import export, save_weights
-from nlaic.nets.build import Settings, build, make_settings, start
+from nlaic.export import export, save_weights, with_network, without_network
+from nlaic.nets.build import make_settings
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.train.callbacks import Checkpoint, Report, StopAtBudget, curve
-from nlaic.train.data import Crops, Pictures, load_pictures
-from nlaic.train.losses import Distortion
-from nlaic.train.stages import Budget, Optimisation, RateDistortion, Sampling
-
-T = TypeVar("T")
-
-
-def settings_from(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Make a settings dataclass from a part of the configuration.
-
-    Raises:
-        NlaicError: if a name is not one of its fields.
-    """
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(known)):
-        raise NlaicError(f"{kind.__name__.lower()}: unknown setting {unknown[0]!r}, allowed: {', '.join(known)}")
-    return kind(**values)
+from nlaic.train.data import Pictures, load_pictures
+from nlaic.train.objectives import Objective
+from nlaic.train.setup import LATER, first_stage, make_plan, start_from, starting_pictures
+from nlaic.train.stages import Budget, Stage
+from nlaic.weights import Weights, find_weights
 
 
 def run(config: DictConfig) -> Path:
@@ -54,15 +39,20 @@ def run(config: DictConfig) -> Path:
     folder = Path(config.dir) if config.dir else cache / "runs" / f"{config.model.name}-{config.stage.name}"
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    plan = _plan(plain)  # what is wrong with the settings is said before any work is done
+    plan = make_plan(plain)  # what is wrong with the settings is said before any work is done
     pictures = load_pictures(Path(config.data.root), cache / "pictures")
     for name in pictures.unreadable:
         print(f"skipped, not readable: {name}")
     kept, held_out = pictures.split(config.data.holdout)
-    module = _module(plan, kept, budget)
+    source = find_weights(config.start) if plan.stage != "rd" else None
+    if source is None:
+        objective: Objective = first_stage(plain, plan, kept)
+    else:
+        objective = LATER[plan.stage].objective(source, plain["stage"]["settings"], plan)
+    module = Stage(objective, kept, plan.sampling, plan.optimisation, budget)
     last = folder / "last.ckpt"
-    if config.start and not last.exists():
-        _start_from(module, Path(config.start))
+    if config.start and source is None and not last.exists():
+        start_from(module, Path(config.start))
     if last.exists():
         print(f"going on from {last}")
     trainer = _trainer(plain, folder, held_out)
@@ -72,52 +62,8 @@ def run(config: DictConfig) -> Path:
         if "state_dict" in str(error):
             raise NlaicError(f"{last} is a checkpoint of another model; choose another dir=") from error
         raise
-    return _export(module, held_out, plain, plan, Path(config.out) if config.out else folder / "weights.safetensors")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The parts of a configuration as settings."""
-
-    settings: Settings
-    sampling: Sampling
-    optimisation: Optimisation
-    distortion: Distortion
-
-
-def _plan(config: dict[str, Any]) -> Plan:
-    return Plan(
-        make_settings(config["model"]["name"], config["model"]["settings"]),
-        settings_from(Sampling, config["sampling"]),
-        settings_from(Optimisation, config["optimisation"]),
-        Distortion(**config["loss"]),
-    )
-
-
-def _module(plan: Plan, kept: Pictures, budget: Budget) -> RateDistortion:
-    torch.manual_seed(plan.sampling.seed)
-    net = build(plan.settings).to(memory_format=torch.channels_last)
-    start(net, plan.settings, _starting_pictures(kept, plan.sampling))
-    lambdas = plan.settings.lambdas
-    return RateDistortion(net, plan.distortion, kept, lambdas, plan.sampling, plan.optimisation, budget)
-
-
-def _start_from(module: RateDistortion, path: Path) -> None:
-    """Begin with the running mean of another run's weights; its optimisers' state is left behind.
-
-    Raises:
-        NlaicError: if the checkpoint cannot be read, or is one of another model.
-    """
-    path = path / "last.ckpt" if path.is_dir() else path
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        own = {name.removeprefix("mean_net."): p for name, p in state.items() if name.startswith("mean_net.")}
-        module.net.load_state_dict(own)
-        module.mean_net.load_state_dict(own)
-    except OSError as error:
-        raise NlaicError(f"start: cannot read {path}: {error.strerror}") from error
-    except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise NlaicError(f"start: {path} is not a checkpoint of this model") from error
+    weights = _exported(module, held_out, plain, source)
+    return _write(weights, Path(config.out) if config.out else folder / "weights.safetensors")
 
 
 def _trainer(config: dict[str, Any], folder: Path, held_out: Pictures) -> pl.Trainer:
@@ -156,11 +102,6 @@ def bf16_is_faster(margin: float = 1.2, rounds: int = 5) -> bool:
     return best(torch.float32) > margin * best(torch.bfloat16)
 
 
-def _starting_pictures(pictures: Pictures, sampling: Sampling) -> list[Tensor]:
-    crops = Crops(pictures, sampling.patch, 0.0, sampling.seed + 1)
-    return [torch.stack([crops.sample(8 * k + i)["x"] for i in range(8)]).float() / 255 for k in range(6)]
-
-
 def quality_50(net: HyperpriorVAE, pictures: Pictures, bpp: float = 0.28, count: int = 12) -> float:
     """Where between the anchors the pictures' mean estimated rate is `bpp`: the place of quality 50.
 
@@ -172,21 +113,35 @@ def quality_50(net: HyperpriorVAE, pictures: Pictures, bpp: float = 0.28, count:
     return float(np.clip(position, 0.3 * last, 0.7 * last))  # rates still rise everywhere with the quality
 
 
-def _export(module: RateDistortion, held_out: Pictures, config: dict[str, Any], plan: Plan, out: Path) -> Path:
-    """Write the running mean of the weights, with what there is to know about their training."""
-    net = module.mean_net.cpu().float()
-    settings, pictures = plan.settings, len(module.pictures)
-    metadata = {
+def _metadata(module: Stage, config: dict[str, Any]) -> dict[str, str]:
+    """What there is to know about a stage, by its name."""
+    return {
         "stage": config["stage"]["name"],
-        "loss": json.dumps(config["loss"]),
-        "optimisation": json.dumps(asdict(module.optimisation)),
-        "training": f"{module.steps} steps, {module.steps * module.sampling.batch} patches of {module.sampling.patch} "
-        f"from {pictures} pictures, {module.seconds / 60:.0f} minutes",
+        f"loss.{config['stage']['name']}": json.dumps(config["loss"]),
+        f"optimisation.{config['stage']['name']}": json.dumps(asdict(module.optimisation)),
+        f"training.{config['stage']['name']}": f"{module.steps} steps, {module.steps * module.sampling.batch} patches "
+        f"of {module.sampling.patch} from {len(module.pictures)} pictures, {module.seconds / 60:.0f} minutes",
     }
-    measured = _starting_pictures(module.pictures, module.sampling)[:2]
+
+
+def _exported(module: Stage, held_out: Pictures, config: dict[str, Any], source: Weights | None) -> Weights:
+    """The running mean of what was trained, as weights: a new codec, or `source` with one network more."""
+    metadata = _metadata(module, config)
+    if source is not None:
+        stage = LATER[config["stage"]["name"]]
+        metadata[stage.prefix] = json.dumps(config["stage"]["settings"])
+        if stage.prefix == "g_s_perceptual":
+            source = without_network(source, "discriminator")
+        return with_network(source, stage.prefix, module.mean[stage.trained].cpu().float(), metadata)
+    net = cast(HyperpriorVAE, module.mean["net"].cpu().float())
+    name = config["model"]["name"]
+    settings = make_settings(name, config["model"]["settings"])
+    measured = starting_pictures(module.pictures, module.sampling)[:2]
     middle = quality_50(net, held_out if len(held_out) else module.pictures) if net.rates.anchors > 1 else None
-    name, lambdas = config["model"]["name"], settings.lambdas
-    weights = export(net, name, settings.to_dict(), lambdas, measured, metadata, middle)
+    return export(net, name, settings.to_dict(), settings.lambdas, measured, metadata, middle)
+
+
+def _write(weights: Weights, out: Path) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         path = save_weights(weights, out)

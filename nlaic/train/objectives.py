@@ -1,0 +1,226 @@
+"""What the four stages of training minimise. Each knows its networks and nothing of steps, clocks and files."""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nlaic.nets.boundary import WIDTH, cut, filter_boundaries, splice
+from nlaic.nets.discriminator import Discriminator, discriminator_loss, generator_loss
+from nlaic.nets.vae import HyperpriorVAE
+from nlaic.train.losses import Distortion
+
+Losses = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """What a stage trains and by which loss."""
+
+    anchors: int  # qualities are 0..anchors - 1
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]:
+        """What is trained, in the order of their turns within a step."""
+
+    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+        """`loss` to minimise for one trained network, and means to look at.
+
+        Args:
+            turn: name of the network, from `trained`.
+            x: pictures [B, 3, H, W] in 0..1.
+            position: quality of each between the anchors, [B].
+        """
+
+
+class RateDistortion(nn.Module):
+    """Stage one, Eq. 1-4: lambda * d(x, x_hat) + bits per pixel, with a random quality for every sample.
+
+    Args:
+        net: the codec to train.
+        distortion: see `losses.Distortion`.
+        lambdas: weight on the distortion at the lowest and the highest quality; log-linear between.
+    """
+
+    LAMBDA_MIDDLE, LAMBDA_POWER = 0.006, -0.35  # losses of all qualities about equally large
+
+    def __init__(self, net: HyperpriorVAE, distortion: Distortion, lambdas: tuple[float, float]) -> None:
+        super().__init__()
+        self.net, self.distortion, self.lambdas, self.anchors = net, distortion, lambdas, net.rates.anchors
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]:
+        """The codec."""
+        return {"net": self.net}
+
+    def lambda_at(self, position: Tensor) -> Tensor:
+        """Lambda of each sample, [B], from its position between the anchors."""
+        low, high = math.log(self.lambdas[0]), math.log(self.lambdas[1])
+        return torch.exp(low + (high - low) * position / max(1, self.anchors - 1))
+
+    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+        """See `Objective`."""
+        out = self.net(x, position)
+        bpp = _bpp(out["bits"], x)
+        distortion, distances = self.distortion(out["x_hat"], x)
+        weight = self.lambda_at(position)
+        loss = (weight * distortion + bpp) * (weight / self.LAMBDA_MIDDLE) ** self.LAMBDA_POWER
+        return {"loss": loss.mean(), "bpp": bpp.mean().detach(), **_watched(out["x_hat"], x), **distances}
+
+
+class Frozen(nn.Module):
+    """A trained codec that stays as it is: out of every optimiser, and in evaluation mode whatever is asked for."""
+
+    def __init__(self, net: HyperpriorVAE) -> None:
+        super().__init__()
+        self.net = net.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Frozen":
+        """Nothing happens."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures to y_hat as a decoder sees it [B, C, H/16, W/16], and bits per pixel [B]."""
+        y_hat, bits = self.net.latents(x, position)
+        return y_hat, _bpp(bits, x)
+
+
+class Discriminate(nn.Module):
+    """Stage two, Eq. 5: the conditional discriminator against the decoder of stage one, which stays as it is."""
+
+    def __init__(self, net: HyperpriorVAE, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.codec, self.discriminator, self.anchors = Frozen(net), discriminator, net.rates.anchors
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]:
+        """The discriminator."""
+        return {"discriminator": self.discriminator}
+
+    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+        """See `Objective`."""
+        y_hat, bpp = self.codec(x, position)
+        with torch.no_grad():
+            x_hat = self.codec.net.g_s(y_hat).float()
+        return _judge(self.discriminator, x, x_hat, y_hat) | {"bpp": bpp.mean(), **_watched(x_hat, x)}
+
+
+@dataclass(frozen=True)
+class AdversarialSettings:
+    """How the decoder is tuned.
+
+    Attributes:
+        weight: w2 of Eq. 6, on the adversarial term (natural logarithm).
+        alternate: train the discriminator too, a step each in turn, as public code does; the paper keeps it fixed.
+    """
+
+    weight: float = 1.0
+    alternate: bool = False
+
+
+class Adversarial(nn.Module):
+    """Stage three, Eq. 6: the decoder alone, for what the discriminator and the eye take for real.
+
+    Args:
+        net: the codec of stage one; its decoder is where the tuned one starts.
+        discriminator: of stage two.
+        distortion: what else holds the decoder, DISTS in the paper.
+        settings: see there.
+    """
+
+    def __init__(
+        self, net: HyperpriorVAE, discriminator: Discriminator, distortion: Distortion, settings: AdversarialSettings
+    ) -> None:
+        super().__init__()
+        self.decoder = copy.deepcopy(net.g_s).requires_grad_(True)
+        self.codec, self.discriminator = Frozen(net), discriminator.requires_grad_(settings.alternate)
+        self.distortion, self.settings, self.anchors = distortion, settings, net.rates.anchors
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]:
+        """The decoder, and the discriminator where they alternate."""
+        own = {"decoder": self.decoder}
+        return own | {"discriminator": self.discriminator} if self.settings.alternate else own
+
+    def train(self, mode: bool = True) -> "Adversarial":
+        """A fixed discriminator stays in evaluation mode: its spectral norms move in the other."""
+        super().train(mode)
+        self.discriminator.train(mode and self.settings.alternate)
+        return self
+
+    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+        """See `Objective`."""
+        y_hat, bpp = self.codec(x, position)
+        if turn == "discriminator":
+            with torch.no_grad():
+                x_hat = self.decoder(y_hat).float()
+            return _judge(self.discriminator, x, x_hat, y_hat)
+        x_hat = self.decoder(y_hat).float()
+        judgement = self.discriminator(x_hat, y_hat)
+        distortion, distances = self.distortion(x_hat, x)
+        adversarial = generator_loss(judgement)
+        loss = distortion.mean() + self.settings.weight * adversarial
+        fake = torch.sigmoid(judgement.detach()).mean()
+        watched = {"adversarial": adversarial.detach(), "d_fake": fake, "bpp": bpp.mean()}
+        return {"loss": loss, **watched, **_watched(x_hat, x), **distances}
+
+
+class Boundary(nn.Module):
+    """The filter on strips: four blocks coded on their own and spliced, as in section 3.1 of the paper.
+
+    Args:
+        net: the codec.
+        decoders: every decoder that the filter has to be good for; one is drawn for each step.
+        network: the filter.
+        distortion: of the whole filtered picture; 1 - MS-SSIM in the paper.
+    """
+
+    def __init__(
+        self, net: HyperpriorVAE, decoders: list[nn.Module], network: nn.Module, distortion: Distortion
+    ) -> None:
+        super().__init__()
+        self.codec, self.network, self.distortion, self.anchors = Frozen(net), network, distortion, net.rates.anchors
+        self.decoders = nn.ModuleList(decoders).requires_grad_(False).eval()
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]:
+        """The filter."""
+        return {"boundary": self.network}
+
+    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+        """See `Objective`; x has sides that are multiples of 128."""
+        y_hat, bpp = self.codec(cut(x), position.repeat_interleave(4))
+        decoder = self.decoders[int(torch.randint(len(self.decoders), ()))]
+        with torch.no_grad():
+            coded = splice(decoder(y_hat).float()).clamp(0, 1)
+        height, width = x.shape[-2:]
+        strip = min(WIDTH, height // 2, width // 2)
+        filtered = filter_boundaries(coded, [width // 2], [height // 2], self.network, strip)
+        distortion, distances = self.distortion(filtered, x)
+        gain = 10 * torch.log10((coded - x).square().mean() / (filtered.detach() - x).square().mean())
+        return {
+            "loss": distortion.mean(),
+            "bpp": bpp.mean(),
+            "gain_db": gain,
+            **_watched(filtered, x),
+            **distances,
+        }
+
+
+def _judge(discriminator: Discriminator, x: Tensor, x_hat: Tensor, y_hat: Tensor) -> Losses:
+    """One pass over real and decoded pictures, each with its own y_hat."""
+    real, fake = discriminator(torch.cat((x, x_hat)), torch.cat((y_hat, y_hat))).chunk(2)
+    means = {"d_real": torch.sigmoid(real).mean().detach(), "d_fake": torch.sigmoid(fake).mean().detach()}
+    return {"loss": discriminator_loss(real, fake), **means}
+
+
+def _bpp(bits: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    return (bits["y"] + bits["z"]) / (x.shape[-2] * x.shape[-1])
+
+
+def _watched(x_hat: Tensor, x: Tensor) -> Losses:
+    return {"mse": (x_hat.detach() - x).square().mean()}

@@ -1,0 +1,146 @@
+"""From a composed configuration to what a stage of training works with, before any work is done."""
+
+import copy
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from nlaic.errors import NlaicError
+from nlaic.export import network_state, restore
+from nlaic.nets.boundary import BoundarySettings, build_boundary
+from nlaic.nets.build import build, make_settings, start
+from nlaic.nets.discriminator import Discriminator
+from nlaic.train.data import Crops, Pictures
+from nlaic.train.losses import Distortion
+from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate, Objective, RateDistortion
+from nlaic.train.optimisation import Optimisation
+from nlaic.train.stages import Sampling, Stage
+from nlaic.weights import Weights
+
+T = TypeVar("T")
+
+
+def settings_from(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make a settings dataclass from a part of the configuration.
+
+    Raises:
+        NlaicError: if a name is not one of its fields.
+    """
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
+        raise NlaicError(f"{kind.__name__.lower()}: unknown setting {unknown[0]!r}, allowed: {', '.join(known)}")
+    return kind(**values)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of a configuration as settings."""
+
+    stage: str
+    sampling: Sampling
+    optimisation: Optimisation
+    distortion: Distortion
+
+
+def make_plan(config: dict[str, Any]) -> Plan:
+    """Read a configuration; what is wrong with it is said here.
+
+    Raises:
+        NlaicError: if a setting is not known or a pretrained network is missing.
+    """
+    name = config["stage"]["name"]
+    if name not in ("rd", *LATER):
+        raise NlaicError(f"stage must be one of rd, {', '.join(LATER)}, but got {name!r}")
+    if name != "rd" and not config["start"]:
+        raise NlaicError(f"stage {name} works on a trained codec: start=WEIGHTS")
+    unit = 128 if name == "boundary" else 64  # four blocks of multiples of 64
+    if config["sampling"]["patch"] % unit:
+        raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
+    return Plan(
+        name,
+        settings_from(Sampling, config["sampling"]),
+        settings_from(Optimisation, config["optimisation"]),
+        Distortion(**config["loss"]),
+    )
+
+
+def first_stage(config: dict[str, Any], plan: Plan, kept: Pictures) -> RateDistortion:
+    """Stage one on a new network."""
+    settings = make_settings(config["model"]["name"], config["model"]["settings"])
+    torch.manual_seed(plan.sampling.seed)
+    net = build(settings).to(memory_format=torch.channels_last)
+    start(net, settings, starting_pictures(kept, plan.sampling))
+    return RateDistortion(net, plan.distortion, settings.lambdas)
+
+
+def start_from(module: Stage, path: Path) -> None:
+    """Begin with the running mean of another run's weights; its optimisers' state is left behind.
+
+    Raises:
+        NlaicError: if the checkpoint cannot be read, or is one of another model.
+    """
+    path = path / "last.ckpt" if path.is_dir() else path
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        for turn, trained in module.objective.trained.items():
+            prefix = f"mean.{turn}."
+            own = {name.removeprefix(prefix): p for name, p in state.items() if name.startswith(prefix)}
+            trained.load_state_dict(own)
+            module.mean[turn].load_state_dict(own)
+    except OSError as error:
+        raise NlaicError(f"start: cannot read {path}: {error.strerror}") from error
+    except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise NlaicError(f"start: {path} is not a checkpoint of this model") from error
+
+
+def _discriminate(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objective:
+    net = restore(weights)
+    return Discriminate(net, Discriminator(net.rates.log_step.shape[1], **settings))
+
+
+def _adversarial(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objective:
+    net = restore(weights)
+    state = network_state(weights, "discriminator")
+    if not state:
+        raise NlaicError(f"stage adversarial: {weights.path} has no discriminator; start from stage discriminator's")
+    discriminator = Discriminator(net.rates.log_step.shape[1], json.loads(weights.metadata["discriminator"])["strides"])
+    discriminator.load_state_dict(state)
+    return Adversarial(net, discriminator, plan.distortion, settings_from(AdversarialSettings, settings))
+
+
+def _boundary(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objective:
+    net = restore(weights)
+    decoders = [net.g_s]
+    if perceptual := network_state(weights, "g_s_perceptual"):
+        decoders.append(copy.deepcopy(net.g_s))
+        decoders[1].load_state_dict(perceptual)
+    network = build_boundary(settings_from(BoundarySettings, settings))
+    return Boundary(net, decoders, network, plan.distortion)
+
+
+@dataclass(frozen=True)
+class Later:
+    """A stage after the first: what makes its objective, which network it trains, and its name in a weights file."""
+
+    objective: Callable[[Weights, dict[str, Any], Plan], Objective]
+    trained: str
+    prefix: str
+
+
+LATER = {
+    "discriminator": Later(_discriminate, "discriminator", "discriminator"),
+    "adversarial": Later(_adversarial, "decoder", "g_s_perceptual"),
+    "boundary": Later(_boundary, "boundary", "boundary"),
+}
+
+
+def starting_pictures(pictures: Pictures, sampling: Sampling) -> list[Tensor]:
+    """Six batches of eight crops [8, 3, P, P] in 0..1 to measure things on; none of them is trained on."""
+    crops = Crops(pictures, sampling.patch, 0.0, sampling.seed + 1)
+    return [torch.stack([crops.sample(8 * k + i)["x"] for i in range(8)]).float() / 255 for k in range(6)]

@@ -1,0 +1,153 @@
+"""The stages after the first: what they train, what they leave alone, and that their weights are a codec."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from nlaic.codec import load
+from nlaic.errors import NlaicError
+from nlaic.export import restore
+from nlaic.nets.boundary import BoundarySettings, build_boundary
+from nlaic.nets.discriminator import Discriminator
+from nlaic.rates import rate_at
+from nlaic.tiles import pad
+from nlaic.train.losses import Distortion
+from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate
+from nlaic.train.run import run
+from nlaic.weights import NOT_IN_ID, find_weights
+from tests.conftest import batch, smooth_picture
+from tests.test_train import config, folder, short_run  # noqa: F401
+
+MSE = Distortion()
+
+
+@pytest.fixture
+def net(tiny_model):
+    return restore(find_weights(str(tiny_model)))
+
+
+@pytest.fixture
+def discriminator(net):
+    torch.manual_seed(0)
+    return Discriminator(net.rates.log_step.shape[1])
+
+
+@pytest.fixture
+def x():
+    return batch(smooth_picture(128, 128, 1), smooth_picture(128, 128, 2))
+
+
+POSITION = torch.tensor([8.0, 13.0])
+
+
+@pytest.mark.parametrize("quality", [0, 300, 650, 1000])
+def test_restored_weights_code_what_the_codec_codes(tiny_model, quality):
+    """The floats of a weights file play its integers: y_hat is the decoder's, but for a symbol now and then."""
+    codec = load(str(tiny_model), device="cpu", threads=1)
+    pixels = pad(np.asarray(smooth_picture(192, 128, seed=4)))
+    rate = rate_at(codec.weights.tensors, quality)
+    expected = codec.decoded(codec.symbols(codec.engine.analysis(pixels), rate), rate) / rate.step
+    net = restore(codec.weights).eval()
+    position = torch.tensor([quality / 1000 * (net.rates.anchors - 1)])
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        y_hat = net.latents(x, position)[0][0].numpy() / rate.step
+    assert np.mean(np.abs(y_hat - expected) > 0.02) < 2e-3
+
+
+def test_frozen_parts_stay_frozen_whatever_is_asked_for(net, discriminator):
+    objective = Adversarial(net, discriminator, MSE, AdversarialSettings())
+    objective.train()
+    assert not any(module.training for module in objective.codec.modules())
+    assert not any(module.training for module in objective.discriminator.modules())
+    assert all(module.training for module in objective.decoder.modules())
+    assert not any(p.requires_grad for part in (objective.codec, objective.discriminator) for p in part.parameters())
+    alternating = Adversarial(net, discriminator, MSE, AdversarialSettings(alternate=True)).train()
+    assert alternating.discriminator.training and all(p.requires_grad for p in alternating.discriminator.parameters())
+
+
+@pytest.mark.parametrize("turn", ["decoder", "discriminator"])
+def test_a_turn_moves_its_own_network_alone(net, discriminator, x, turn):
+    objective = Adversarial(net, discriminator, MSE, AdversarialSettings(alternate=True)).train()
+    gradients = torch.autograd.grad(
+        objective.losses(turn, x, POSITION)["loss"], list(objective.trained[turn].parameters()), allow_unused=True
+    )
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    assert all(p.grad is None for p in objective.parameters())
+
+
+def test_the_discriminator_learns(net, discriminator, x):
+    objective = Discriminate(net, discriminator).train()
+    optimiser = torch.optim.Adam(discriminator.parameters(), 1e-4, betas=(0.5, 0.9))
+    before = None
+    for _ in range(50):
+        losses = objective.losses("discriminator", x, POSITION)
+        before = before or float(losses["loss"])
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        optimiser.step()
+    assert losses["loss"] < 0.96 * before
+    assert losses["d_real"] > losses["d_fake"]
+
+
+def test_the_adversarial_term_is_weighed(net, discriminator, x):
+    terms = []
+    for weight in (0.0, 2.0):
+        losses = Adversarial(net, discriminator, MSE, AdversarialSettings(weight)).losses("decoder", x, POSITION)
+        terms.append((losses["loss"], losses["adversarial"]))
+    torch.testing.assert_close(terms[1][0] - terms[0][0], 2 * terms[1][1])
+
+
+def test_an_untrained_filter_gains_nothing_and_learns(net, x):
+    network = build_boundary(BoundarySettings(channels=16, blocks=1))
+    objective = Boundary(net, [net.g_s], network, MSE).train()
+    losses = objective.losses("boundary", x, POSITION)
+    assert losses["gain_db"] == 0
+    losses["loss"].backward()
+    assert network.branch[-2].weight.grad.any()
+    assert all(p.grad is None for p in objective.codec.parameters())
+
+
+def later(name, folder, out, start, *more):  # noqa: F811
+    common = [f"stage={name}", f"start={start}", f"data.root={folder}", "data.holdout=4", f"dir={out}", "steps=2"]
+    return run(config(*common, "sampling.batch=1", "sampling.patch=128", "trainer.precision=32-true", *more))
+
+
+@pytest.mark.parametrize("kind", ["adversarial", "adversarial_safe"])
+def test_four_stages_make_one_file(folder, tmp_path, kind):  # noqa: F811
+    first = short_run(folder, tmp_path / "rd", 4)
+    second = later("discriminator", folder, tmp_path / "d", first)
+    third = later(kind, folder, tmp_path / "a", second)
+    fourth = later("boundary", folder, tmp_path / "b", third, "stage.settings.channels=8", "stage.settings.blocks=1")
+    a, b = find_weights(str(first)), find_weights(str(fourth))
+    assert a.model_id == b.model_id
+    for name, tensor in a.tensors.items():
+        np.testing.assert_array_equal(tensor, b.tensors[name])
+    added = {name.partition(".")[0] for name in set(b.tensors) - set(a.tensors)}
+    assert added == {"g_s_perceptual", "boundary"} and all(f"{name}." in NOT_IN_ID for name in added)
+    assert json.loads(b.metadata["boundary"])["channels"] == 8 and "training.adversarial" in b.metadata
+    picture = smooth_picture(150, 90, seed=9)
+    one, four = load(str(first)), load(str(fourth))
+    data = one.compress(picture, 60)
+    assert four.compress(picture, 60) == data
+    faithful, natural, between = (np.asarray(four.decompress(data, realism=r), float) for r in (0, 1, 0.5))
+    np.testing.assert_array_equal(faithful, np.asarray(one.decompress(data)))
+    assert 0 < np.abs(natural - faithful).mean() < 30
+    assert np.abs(between - faithful).mean() < np.abs(natural - faithful).mean()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["stage=discriminator"], "start=WEIGHTS"),
+        (["stage=adversarial", "start={model}", "sampling.patch=64"], "has no discriminator"),
+        (["stage=boundary", "start={model}", "sampling.patch=64"], "multiple of 128"),
+        (["stage=boundary", "start=/nowhere.safetensors", "sampling.patch=128"], "nowhere"),
+    ],
+)
+def test_what_cannot_work_is_one_clear_error(folder, tmp_path, tiny_model, overrides, message):  # noqa: F811
+    words = [word.format(model=tiny_model) for word in overrides]
+    with pytest.raises(NlaicError, match=message):
+        run(config(f"data.root={folder}", f"dir={tmp_path}/run", "steps=1", *words))
