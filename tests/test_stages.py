@@ -11,8 +11,10 @@ from nlaic.errors import NlaicError
 from nlaic.export import restore
 from nlaic.nets.boundary import BoundarySettings, build_boundary
 from nlaic.nets.discriminator import Discriminator
+from nlaic.nets.vae import uniform_noise
 from nlaic.rates import rate_at
 from nlaic.tiles import pad
+from nlaic.train.data import Batch
 from nlaic.train.losses import Distortion
 from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate
 from nlaic.train.run import run
@@ -36,10 +38,8 @@ def discriminator(net):
 
 @pytest.fixture
 def x():
-    return batch(smooth_picture(128, 128, 1), smooth_picture(128, 128, 2))
-
-
-POSITION = torch.tensor([8.0, 13.0])
+    pictures = batch(smooth_picture(128, 128, 1), smooth_picture(128, 128, 2))
+    return Batch(pictures, torch.tensor([8.0, 13.0]), uniform_noise)
 
 
 @pytest.mark.parametrize("quality", [0, 300, 650, 1000])
@@ -72,7 +72,7 @@ def test_frozen_parts_stay_frozen_whatever_is_asked_for(net, discriminator):
 def test_a_turn_moves_its_own_network_alone(net, discriminator, x, turn):
     objective = Adversarial(net, discriminator, MSE, AdversarialSettings(alternate=True)).train()
     gradients = torch.autograd.grad(
-        objective.losses(turn, x, POSITION)["loss"], list(objective.trained[turn].parameters()), allow_unused=True
+        objective.losses(turn, x)["loss"], list(objective.trained[turn].parameters()), allow_unused=True
     )
     assert all(g is not None and g.isfinite().all() for g in gradients)
     assert all(p.grad is None for p in objective.parameters())
@@ -83,7 +83,7 @@ def test_the_discriminator_learns(net, discriminator, x):
     optimiser = torch.optim.Adam(discriminator.parameters(), 1e-4, betas=(0.5, 0.9))
     before = None
     for _ in range(50):
-        losses = objective.losses("discriminator", x, POSITION)
+        losses = objective.losses("discriminator", x)
         before = before or float(losses["loss"])
         optimiser.zero_grad()
         losses["loss"].backward()
@@ -95,7 +95,7 @@ def test_the_discriminator_learns(net, discriminator, x):
 def test_the_adversarial_term_is_weighed(net, discriminator, x):
     terms = []
     for weight in (0.0, 2.0):
-        losses = Adversarial(net, discriminator, MSE, AdversarialSettings(weight)).losses("decoder", x, POSITION)
+        losses = Adversarial(net, discriminator, MSE, AdversarialSettings(weight)).losses("decoder", x)
         terms.append((losses["loss"], losses["adversarial"]))
     torch.testing.assert_close(terms[1][0] - terms[0][0], 2 * terms[1][1])
 
@@ -103,7 +103,7 @@ def test_the_adversarial_term_is_weighed(net, discriminator, x):
 def test_an_untrained_filter_gains_nothing_and_learns(net, x):
     network = build_boundary(BoundarySettings(channels=16, blocks=1))
     objective = Boundary(net, [net.g_s], network, MSE).train()
-    losses = objective.losses("boundary", x, POSITION)
+    losses = objective.losses("boundary", x)
     assert losses["gain_db"] == 0
     losses["loss"].backward()
     assert network.branch[-2].weight.grad.any()

@@ -1,8 +1,11 @@
 """Training by the command: a short run moves the loss, goes on after a stop, and its export is a codec."""
 
 import math
+import signal
 import subprocess
 import sys
+import time
+from itertools import count, islice
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from PIL import Image
 from nlaic.codec import load
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
-from nlaic.train.data import Crops, load_pictures
+from nlaic.train.data import Crops, SampleNoise, load_pictures, shares
 from nlaic.train.losses import Distortion
 from nlaic.train.muon import Muon, orthogonalise
 from nlaic.train.objectives import RateDistortion
@@ -67,6 +70,59 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def command(folder, out, *more):
+    words = [SMALL, f"data.root={folder}", f"dir={out}", "data.holdout=4", "sampling.patch=64", "optimisation.hold=1"]
+    return [sys.executable, "-m", "nlaic.cli.train", *words, "trainer.precision=32-true", *more]
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(folder, tmp_path):
+    """`kill -9` somewhere between two of its checkpoints, then the same command again: equal bit for bit."""
+    words = ["steps=9", "checkpoint_minutes=1e-4", "sampling.batch=2"]
+    subprocess.run(command(folder, tmp_path / "whole", *words), check=True, capture_output=True)
+    killed = command(folder, tmp_path / "killed", *words)
+    with subprocess.Popen(killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "killed" / "last.ckpt").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    seen = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=False)["nlaic"]["steps"]
+    assert 0 < seen <= 9
+    subprocess.run(killed, check=True, capture_output=True)
+    a, b = (torch.load(tmp_path / run / "last.ckpt", weights_only=False) for run in ("whole", "killed"))
+    assert a["nlaic"]["steps"] == b["nlaic"]["steps"] == 9
+    assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"])
+    for ours, theirs in zip(a["optimizer_states"], b["optimizer_states"], strict=True):
+        for number, state in ours["state"].items():
+            assert all(
+                torch.equal(torch.as_tensor(v), torch.as_tensor(theirs["state"][number][k])) for k, v in state.items()
+            )
+
+
+def test_two_processes_train_what_one_does(folder, tmp_path):
+    """Lightning's DDP on two processes, the same global batch: the same weights, to tolerance."""
+    words = ["steps=4", "sampling.batch=4", "optimisation.warmup=1"]
+    subprocess.run(command(folder, tmp_path / "one", *words), check=True, capture_output=True)
+    two = [*words, "trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"]
+    done = subprocess.run(command(folder, tmp_path / "two", *two), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    a, b = (torch.load(tmp_path / run / "last.ckpt", weights_only=False)["state_dict"] for run in ("one", "two"))
+    assert set(a) == set(b)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=2e-4, rtol=1e-3)
+
+
+def test_a_sample_has_its_own_noise():
+    together = SampleNoise(3, torch.tensor([5, 6, 7]), torch.device("cpu"))(torch.zeros(3, 4, 2, 2))
+    alone = SampleNoise(3, torch.tensor([7]), torch.device("cpu"))(torch.zeros(1, 4, 2, 2))
+    assert torch.equal(together[2:], alone) and not torch.equal(together[0], together[1])
+    many = SampleNoise(3, torch.arange(4), torch.device("cpu"))(torch.zeros(4, 5000))
+    assert many.min() >= -0.5 and many.max() <= 0.5 and abs(float(many.mean())) < 0.01
+
+
+def test_processes_share_every_batch():
+    parts = [list(islice(shares(8, 4, rank, 2), 4)) for rank in range(2)]
+    assert parts == [[8, 9, 12, 13], [10, 11, 14, 15]]
+
+
 def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
     first = short_run(folder, tmp_path / "first", 6).parent
     second = short_run(
@@ -115,7 +171,7 @@ def test_the_command_prints_one_line_for_an_error(tmp_path):
 def test_crops_depend_on_their_number_alone(folder, tmp_path):
     pictures = load_pictures(folder, tmp_path / "memory")
     assert len(pictures) == 4 and len(pictures.unreadable) == 1
-    crops, later = Crops(pictures, 64, 5.0, seed=3), Crops(pictures, 64, 5.0, seed=3, first=7)
+    crops, later = Crops(pictures, 64, 5.0, seed=3), Crops(pictures, 64, 5.0, 3, count(7))
     stream = iter(crops)
     assert torch.equal([next(stream) for _ in range(8)][7]["x"], next(iter(later))["x"])
     everything = np.concatenate([pictures[i].reshape(-1, 3) for i in range(4)])

@@ -105,27 +105,32 @@ class HyperpriorVAE(nn.Module):
         seen = torch.where(first, y_hat, mean).clamp(-MEAN_LIMIT, MEAN_LIMIT)
         return torch.where(first, mean, mean + self.context(seen))
 
-    def forward(self, x: Tensor, position: Tensor, quantise: bool = True) -> dict[str, Tensor | dict[str, Tensor]]:
+    def forward(
+        self, x: Tensor, position: Tensor, quantise: bool = True, noise: "Noise | None" = None
+    ) -> dict[str, Tensor | dict[str, Tensor]]:
         """Train: noise for the rate, straight-through rounding for what is decoded. Evaluate: rounding for both.
 
         Args:
             x: pictures [B, 3, H, W] in 0..1, H and W multiples of 64.
             position: where between the anchors each picture is coded, [B] in 0..K-1.
             quantise: play the integer arithmetic of the scale network; False for a float one of the same shape.
+            noise: what is added in training instead of rounding, from a tensor of that shape; uniform by default.
 
         Returns:
             x_hat [B, 3, H, W], not clipped, and bits [B] of y and of z for each picture.
         """
-        y_hat, bits = self.latents(x, position, quantise)
+        y_hat, bits = self.latents(x, position, quantise, noise)
         return {"x_hat": self.g_s(y_hat).float(), "bits": bits}
 
-    def latents(self, x: Tensor, position: Tensor, quantise: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+    def latents(
+        self, x: Tensor, position: Tensor, quantise: bool = True, noise: "Noise | None" = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """y_hat [B, C, H/16, W/16] in its own units and the bits it costs; arguments as of `forward`."""
         y = self.g_a(x)
         with torch.autocast(x.device.type, enabled=False):  # what the codec codes is exact only in full precision
-            return self._code(y.float(), position, quantise)
+            return self._code(y.float(), position, quantise, noise or uniform_noise)
 
-    def _code(self, y: Tensor, position: Tensor, quantise: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _code(self, y: Tensor, position: Tensor, quantise: bool, noise: "Noise") -> tuple[Tensor, dict[str, Tensor]]:
         step = self.rates.at(self.rates.log_step, position).exp()
         y = y / step
         z, z_step = self.hyper(y, position)
@@ -135,13 +140,21 @@ class HyperpriorVAE(nn.Module):
         mean = self.refine(round_through(y - mean) + mean, mean)
         residual = y - mean
         coded = index >= SKIP  # what is not coded is decoded as its mean
-        y_bits = gaussian_bits(self._coded(residual), index * INDEX_STEP + math.log(SCALE_MIN))
-        z_bits = logistic_bits(self._coded(z), self.rates.at(self.rates.log_z_scale, position))
+        y_bits = gaussian_bits(self._coded(residual, noise), index * INDEX_STEP + math.log(SCALE_MIN))
+        z_bits = logistic_bits(self._coded(z, noise), self.rates.at(self.rates.log_z_scale, position))
         bits = {"y": y_bits.flatten(1).sum(1), "z": z_bits.flatten(1).sum(1)}
         return (round_through(residual) * coded + mean) * step, bits
 
-    def _coded(self, value: Tensor) -> Tensor:
-        return value + torch.rand_like(value) - 0.5 if self.training else value.round()
+    def _coded(self, value: Tensor, noise: "Noise") -> Tensor:
+        return value + noise(value) if self.training else value.round()
+
+
+Noise = Callable[[Tensor], Tensor]
+
+
+def uniform_noise(like: Tensor) -> Tensor:
+    """Uniform in -1/2..1/2, of the same shape."""
+    return torch.rand_like(like) - 0.5
 
 
 def first_pass(y: Tensor) -> Tensor:

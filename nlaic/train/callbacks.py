@@ -23,7 +23,8 @@ class Checkpoint(pl.Callback):
         """Write it now."""
         part = self.path.with_suffix(".part")
         trainer.save_checkpoint(part)
-        part.replace(self.path)
+        if trainer.is_global_zero:
+            part.replace(self.path)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         """Save when due."""
@@ -73,7 +74,8 @@ class Report(pl.Callback):
         if not self.due:
             self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
         if module.seconds >= self.due:
-            print(self.line(module), flush=True)
+            if trainer.is_global_zero:
+                print(self.line(module), flush=True)
             module.restart_clock()  # looking is not training
             self.sums, self.count = defaultdict(float), 0
             self.due, self.since = module.seconds + 60 * self.minutes, module.seconds

@@ -6,9 +6,10 @@ Every crop is drawn from (seed, number of the sample) alone, so a run that goes 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,34 @@ def _decode_one(file: Path) -> np.ndarray | None:
         return None
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a step works on.
+
+    Attributes:
+        x: pictures [B, 3, P, P] in 0..1.
+        position: quality of each between the anchors, [B].
+        noise: see `HyperpriorVAE.forward`; drawn for each sample by its own number.
+    """
+
+    x: torch.Tensor
+    position: torch.Tensor
+    noise: Callable[[torch.Tensor], torch.Tensor]
+
+
+class SampleNoise:
+    """Uniform noise in -1/2..1/2 that depends on the seed and each sample's number, not on who else is in the batch."""
+
+    def __init__(self, seed: int, numbers: torch.Tensor, device: torch.device) -> None:
+        seeds = [hash((seed, number)) % 2**63 for number in numbers.tolist()]
+        self.generators = [torch.Generator(device).manual_seed(value) for value in seeds]
+
+    def __call__(self, like: torch.Tensor) -> torch.Tensor:
+        """[B, ...], a row for each sample."""
+        rows = [torch.rand(like.shape[1:], generator=g, device=like.device) for g in self.generators]
+        return torch.stack(rows) - 0.5
+
+
 class Crops(IterableDataset):
     """An endless stream of samples: a crop [3, P, P] uint8, mirrored or not, and its place between the qualities.
 
@@ -107,11 +136,14 @@ class Crops(IterableDataset):
         patch: side of a crop in pixels.
         span: the position is uniform in 0..span.
         seed: of every draw.
-        first: number of the first sample.
+        numbers: of the samples, in their order.
     """
 
-    def __init__(self, pictures: Pictures, patch: int, span: float, seed: int, first: int = 0) -> None:
-        self.pictures, self.patch, self.span, self.seed, self.first = pictures, patch, span, seed, first
+    def __init__(
+        self, pictures: Pictures, patch: int, span: float, seed: int, numbers: Iterable[int] | None = None
+    ) -> None:
+        self.pictures, self.patch, self.span, self.seed = pictures, patch, span, seed
+        self.numbers = count() if numbers is None else numbers
         self.large = [i for i, (_, h, w) in enumerate(pictures.shapes) if min(h, w) >= patch]
         if not self.large:
             raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (sampling.patch)")
@@ -125,10 +157,15 @@ class Crops(IterableDataset):
         crop = picture[top : top + self.patch, left : left + self.patch]
         crop = crop[:, ::-1] if rng.random() < 0.5 else crop
         position = torch.tensor(rng.random() * self.span, dtype=torch.float32)
-        return {"x": torch.from_numpy(crop.copy()).permute(2, 0, 1), "position": position}
+        picture_as_tensor = torch.from_numpy(crop.copy()).permute(2, 0, 1)
+        return {"x": picture_as_tensor, "position": position, "number": torch.tensor(number)}
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        number = self.first
-        while True:
-            yield self.sample(number)
-            number += 1
+        return map(self.sample, self.numbers)
+
+
+def shares(first: int, batch: int, rank: int, world: int) -> Iterator[int]:
+    """Numbers of the samples of one of `world` processes: its part of every batch, from the batch at `first` on."""
+    part = batch // world
+    for start in count(first, batch):
+        yield from range(start + rank * part, start + (rank + 1) * part)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nlaic.nets.boundary import WIDTH, cut, filter_boundaries, splice
 from nlaic.nets.discriminator import Discriminator, discriminator_loss, generator_loss
 from nlaic.nets.vae import HyperpriorVAE
+from nlaic.train.data import Batch
 from nlaic.train.losses import Distortion
 
 Losses = dict[str, Tensor]
@@ -26,13 +27,12 @@ class Objective(Protocol):
     def trained(self) -> Mapping[str, nn.Module]:
         """What is trained, in the order of their turns within a step."""
 
-    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+    def losses(self, turn: str, batch: Batch) -> Losses:
         """`loss` to minimise for one trained network, and means to look at.
 
         Args:
             turn: name of the network, from `trained`.
-            x: pictures [B, 3, H, W] in 0..1.
-            position: quality of each between the anchors, [B].
+            batch: pictures and their qualities.
         """
 
 
@@ -61,12 +61,13 @@ class RateDistortion(nn.Module):
         low, high = math.log(self.lambdas[0]), math.log(self.lambdas[1])
         return torch.exp(low + (high - low) * position / max(1, self.anchors - 1))
 
-    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+    def losses(self, turn: str, batch: Batch) -> Losses:
         """See `Objective`."""
-        out = self.net(x, position)
+        x = batch.x
+        out = self.net(x, batch.position, noise=batch.noise)
         bpp = _bpp(out["bits"], x)
         distortion, distances = self.distortion(out["x_hat"], x)
-        weight = self.lambda_at(position)
+        weight = self.lambda_at(batch.position)
         loss = (weight * distortion + bpp) * (weight / self.LAMBDA_MIDDLE) ** self.LAMBDA_POWER
         return {"loss": loss.mean(), "bpp": bpp.mean().detach(), **_watched(out["x_hat"], x), **distances}
 
@@ -101,9 +102,10 @@ class Discriminate(nn.Module):
         """The discriminator."""
         return {"discriminator": self.discriminator}
 
-    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+    def losses(self, turn: str, batch: Batch) -> Losses:
         """See `Objective`."""
-        y_hat, bpp = self.codec(x, position)
+        x = batch.x
+        y_hat, bpp = self.codec(x, batch.position)
         with torch.no_grad():
             x_hat = self.codec.net.g_s(y_hat).float()
         return _judge(self.discriminator, x, x_hat, y_hat) | {"bpp": bpp.mean(), **_watched(x_hat, x)}
@@ -152,9 +154,10 @@ class Adversarial(nn.Module):
         self.discriminator.train(mode and self.settings.alternate)
         return self
 
-    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
+    def losses(self, turn: str, batch: Batch) -> Losses:
         """See `Objective`."""
-        y_hat, bpp = self.codec(x, position)
+        x = batch.x
+        y_hat, bpp = self.codec(x, batch.position)
         if turn == "discriminator":
             with torch.no_grad():
                 x_hat = self.decoder(y_hat).float()
@@ -191,9 +194,10 @@ class Boundary(nn.Module):
         """The filter."""
         return {"boundary": self.network}
 
-    def losses(self, turn: str, x: Tensor, position: Tensor) -> Losses:
-        """See `Objective`; x has sides that are multiples of 128."""
-        y_hat, bpp = self.codec(cut(x), position.repeat_interleave(4))
+    def losses(self, turn: str, batch: Batch) -> Losses:
+        """See `Objective`; sides of the pictures are multiples of 128."""
+        x = batch.x
+        y_hat, bpp = self.codec(cut(x), batch.position.repeat_interleave(4))
         decoder = self.decoders[int(torch.randint(len(self.decoders), ()))]
         with torch.no_grad():
             coded = splice(decoder(y_hat).float()).clamp(0, 1)

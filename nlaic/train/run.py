@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -27,11 +28,19 @@ from nlaic.train.setup import LATER, first_stage, make_plan, start_from, startin
 from nlaic.train.stages import Budget, Stage
 from nlaic.weights import Weights, find_weights
 
+NOISE = (  # warnings that say nothing about a run
+    ".*isinstance.treespec",  # Lightning's own use of torch
+    "Found .* module.s. in eval mode",  # frozen parts are meant to be
+    "The 'train_dataloader' does not have many workers",  # crops come from memory
+)
+
 
 def run(config: DictConfig) -> Path:
-    """Train stage one as configured, or go on where `dir` stopped, and export; return the weights' path."""
+    """Train one stage as configured, or go on where `dir` stopped, and export; return the weights' path."""
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
     budget = Budget(config.minutes, config.steps)
     if budget.minutes is None and budget.steps is None:
         raise NlaicError("give minutes=N or steps=N: how long to train")
@@ -62,8 +71,10 @@ def run(config: DictConfig) -> Path:
         if "state_dict" in str(error):
             raise NlaicError(f"{last} is a checkpoint of another model; choose another dir=") from error
         raise
-    weights = _exported(module, held_out, plain, source)
-    return _write(weights, Path(config.out) if config.out else folder / "weights.safetensors")
+    out = Path(config.out) if config.out else folder / "weights.safetensors"
+    if not trainer.is_global_zero:
+        return out
+    return _write(_exported(module, held_out, plain, source), out)
 
 
 def _trainer(config: dict[str, Any], folder: Path, held_out: Pictures) -> pl.Trainer:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from nlaic.train.data import Crops, Pictures
+from nlaic.errors import NlaicError
+from nlaic.train.data import Batch, Crops, Pictures, SampleNoise, shares
 from nlaic.train.objectives import Objective
 from nlaic.train.optimisation import Optimisation, lerp
 
@@ -83,17 +84,20 @@ class Stage(pl.LightningModule):
         """One step, with a turn for each network that is trained; its noise is seeded by its number."""
         torch.manual_seed(hash((self.sampling.seed, self.steps)) % 2**31)
         x = (batch["x"].float() / 255).contiguous(memory_format=torch.channels_last)
+        work = Batch(x, batch["position"], SampleNoise(self.sampling.seed, batch["number"], x.device))
         done = self.budget.progress(self.seconds, self.steps)
         factor = self.optimisation.factor(done, self.steps, self.steps * self.sampling.batch)
         watched: dict[str, Tensor | float] = {"rate": factor}
         for turn, module in self.objective.trained.items():
-            losses = self.objective.losses(turn, x, batch["position"])
+            losses = self.objective.losses(turn, work)
             watched["grad_norm"] = self._turn(turn, module, losses["loss"], factor)
             for name, value in losses.items():  # what a later turn says under the same name is its own
                 watched[f"{turn}_{name}" if name in watched else name] = value
         self.steps += 1
         now = time.monotonic()
         self.seconds, self._clock = self.seconds + now - self._clock, now
+        if self.trainer.world_size > 1:  # one clock for all: the learning rate depends on it
+            self.seconds = self.trainer.strategy.broadcast(self.seconds)
         self.log_dict(watched)
 
     def _turn(self, turn: str, module: nn.Module, loss: Tensor, factor: float) -> Tensor:
@@ -126,10 +130,14 @@ class Stage(pl.LightningModule):
         return every
 
     def train_dataloader(self) -> DataLoader:
-        """Crops from the first sample that this run has not seen."""
+        """This process' crops, from the first sample that the run has not seen."""
         s = self.sampling
-        crops = Crops(self.pictures, s.patch, float(self.objective.anchors - 1), s.seed, first=self.steps * s.batch)
-        return DataLoader(crops, batch_size=s.batch)
+        world = self.trainer.world_size
+        if s.batch % world:
+            raise NlaicError(f"sampling.batch must be a multiple of the {world} processes, but got {s.batch}")
+        numbers = shares(self.steps * s.batch, s.batch, self.trainer.global_rank, world)
+        crops = Crops(self.pictures, s.patch, float(self.objective.anchors - 1), s.seed, numbers)
+        return DataLoader(crops, batch_size=s.batch // world)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep how far the run is; leave out the pretrained networks, which have files of their own."""
