@@ -1,6 +1,7 @@
-"""`nlaic-train`: one stage of training, configured by Hydra."""
+"""`nlaic-train`: one stage of training or a chain of them, configured by Hydra."""
 
 import sys
+from typing import Any
 
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
@@ -14,16 +15,22 @@ def main() -> None:
         return
     try:
         import hydra
+        import hydra.core.hydra_config
         import pytorch_lightning  # noqa: F401
     except ImportError as error:
         sys.exit(f"nlaic-train: {error.name} is missing: pip install 'nlaic[train]'")
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="train")
-    def run_config(config: object) -> None:
+    def run_config(config: Any) -> None:
+        from nlaic.train.chain import run_chain
         from nlaic.train.run import run
 
         try:
-            run(config)  # type: ignore[arg-type]
+            if config.links:
+                words = hydra.core.hydra_config.HydraConfig.get().overrides.task
+                run_chain(config, words, lambda overrides: hydra.compose("train", overrides), run)
+            else:
+                run(config)
         except NlaicError as error:
             sys.exit(f"nlaic-train: {error}")
         except KeyboardInterrupt:

@@ -1,0 +1,85 @@
+"""Every configuration composes and becomes settings; a chain goes from stage to stage and is not run twice."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nlaic.errors import NlaicError
+from nlaic.resources import resource_folder
+from nlaic.train.chain import run_chain
+from nlaic.train.optimisation import Optimisation
+from nlaic.train.run import run
+from nlaic.train.setup import settings_from
+from nlaic.weights import find_weights
+from tests.test_train import SMALL, folder  # noqa: F401
+
+CONF = resource_folder("conf")
+RUNS = sorted(file.stem for file in (CONF / "run").glob("*.yaml"))
+
+
+def composed(*words):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(words))
+
+
+@pytest.mark.parametrize("group", ["model", "stage", "loss", "optimisation", "data"])
+def test_every_file_of_a_group_composes(group):
+    for file in (CONF / group).glob("*.yaml"):
+        config = composed(f"{group}={file.stem}", "data.root=photos")
+        settings_from(Optimisation, OmegaConf.to_container(config.optimisation))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_link_of_a_run_composes(name):
+    config = composed(f"run={name}", "data.root=photos")
+    for link in config.links:
+        inner = composed(f"run={name}", "data.root=photos", "links=[]", *link.overrides)
+        assert not inner.links and inner.stage.name in ("rd", "discriminator", "adversarial", "boundary")
+        assert link.get("epochs") or link.get("share")
+
+
+def test_the_papers_schedule():
+    config = composed("run=paper-mid", "data.root=photos")
+    assert {link.name: link.epochs for link in config.links} == {
+        "rd": 15,
+        "discriminator": 2,
+        "adversarial": 2,
+        "boundary": 2,
+    }
+    assert (config.sampling.patch, config.optimisation.adam, config.optimisation.epoch) == (256, 5e-5, 600_000)
+    assert config.model.name == "nlaic" and config.optimisation.kind == "adam"
+
+
+def small_chain(folder, out, *more):  # noqa: F811
+    stages = {"rd": "rd", "discriminator": "discriminator", "adversarial": "adversarial_safe", "boundary": "boundary"}
+    words = [SMALL, "loss=mse", f"data.root={folder}", "data.holdout=4", "sampling.batch=1", "sampling.patch=128"]
+    words += ["trainer.precision=32-true", f"dir={out}", *more]
+    config = composed(*words)
+    links = [{"name": name, "share": 0.25, "overrides": [f"stage={stage}"]} for name, stage in stages.items()]
+    config.links = OmegaConf.create(links)
+    return words, config
+
+
+def test_a_chain_goes_from_stage_to_stage(folder, tmp_path, capsys):  # noqa: F811
+    words, config = small_chain(folder, tmp_path / "runs", "steps=1", f"out={tmp_path}/all.safetensors")
+    last = run_chain(config, words, lambda inner: composed(*inner), run)
+    weights = find_weights(str(tmp_path / "all.safetensors"))
+    assert last.read_bytes() == (tmp_path / "all.safetensors").read_bytes()
+    assert {"training.rd", "training.discriminator", "training.adversarial", "training.boundary"} <= set(
+        weights.metadata
+    )
+    assert weights.model_id == find_weights(str(tmp_path / "runs" / "rd" / "weights.safetensors")).model_id
+    capsys.readouterr()
+    calls = []
+    run_chain(config, words, lambda inner: composed(*inner), lambda inner: calls.append(inner))
+    assert not calls and capsys.readouterr().out.count("done") == 4
+
+
+def test_what_cannot_work_is_one_clear_error(tmp_path):
+    for words, message in (
+        ([], "needs dir=RUN"),
+        ([f"dir={tmp_path}"], "give minutes=N"),
+    ):
+        config = composed("run=light", "data.root=photos", *words)
+        with pytest.raises(NlaicError, match=message):
+            run_chain(config, words, lambda inner: composed(*inner), lambda inner: tmp_path)
