@@ -1,11 +1,13 @@
 """Training by the command: a short run moves the loss, goes on after a stop, and its export is a codec."""
 
+import io
 import math
 import signal
 import subprocess
 import sys
 import time
 from itertools import count, islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from nlaic.train.muon import Muon, orthogonalise
 from nlaic.train.objectives import RateDistortion
 from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
-from nlaic.train.stages import Budget
+from nlaic.train.stages import Budget, Sampling
 from tests.conftest import smooth_picture
 
 SMALL = "model.settings={analysis:[[8,1],[16,1]],synthesis:[[8,1],[16,1]],context:8}"
@@ -233,3 +235,35 @@ def test_lambda_is_log_linear_in_quality():
     net = build_light(LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8))
     objective = RateDistortion(net, Distortion(), (0.001, 0.1))
     assert objective.lambda_at(torch.tensor([0.0, 2.5, 5.0])).tolist() == pytest.approx([0.001, 0.01, 0.1])
+
+
+def test_a_report_is_of_real_files(folder, tmp_path, capsys):
+    short_run(folder, tmp_path / "run", 3, "report_minutes=1e-4", "checkpoint_minutes=60")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "patches/s" in line]
+    assert len(lines) >= 2 and "PSNR" in lines[0] and "bpp" in lines[0]
+    points = [word for word in lines[-1].split() if "~" in word]
+    assert len(points) == 6
+    for point in points:  # a file holds the padding too, half as much again here
+        estimate, _, rest = point.partition("~")
+        bpp, psnr = map(float, rest.split(":"))
+        assert bpp < 2 * float(estimate) + 0.1 and 10 < psnr < 60
+    grids = sorted((tmp_path / "run" / "grids").glob("*.png"))
+    assert Image.open(grids[0]).size == (3 * 256, 256)
+
+
+def test_the_bar_shows_what_is_watched(folder, tmp_path):
+    from rich.console import Console
+
+    from nlaic.train.callbacks import Progress
+
+    console = Console(file=(out := io.StringIO()), force_terminal=True, width=160)
+    bar = Progress(console)
+    bar.EVERY = 0.0
+    trainer = SimpleNamespace(is_global_zero=True, callback_metrics={"loss": 1.5, "mse": 0.001, "bpp": 0.25})
+    module = SimpleNamespace(steps=0, seconds=0.0, budget=Budget(steps=10), sampling=Sampling())
+    bar.on_train_start(trainer, module)
+    module.steps = 5
+    bar.on_train_batch_end(trainer, module)
+    bar.bar.refresh()
+    bar.on_train_end(trainer, module)
+    assert "PSNR 30.00" in out.getvalue() and "50%" in out.getvalue() and "patches/s" in out.getvalue()

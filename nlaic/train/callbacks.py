@@ -1,16 +1,18 @@
-"""What happens beside the steps: the end of the budget, checkpoints, a line of numbers now and then."""
+"""What happens beside the steps: the end of the budget, checkpoints, a bar on a terminal."""
 
 import math
-from collections import defaultdict
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 from nlaic.errors import NlaicError
-from nlaic.train.data import Pictures
 
 
 class Checkpoint(pl.Callback):
@@ -57,60 +59,51 @@ class StopAtBudget(pl.Callback):
             trainer.should_stop = True
 
 
-class Report(pl.Callback):
-    """Print means of what is watched every few minutes, and of a codec the curve on held-out pictures."""
+class Progress(pl.Callback):
+    """A bar on a terminal: share of the budget, time left, and what is watched."""
 
-    LEFT_OUT = ("rate", "grad_norm")
+    SHOWN = ("loss", "bpp", "mse", "d_real", "d_fake", "adversarial", "gain_db")
+    EVERY = 0.5  # seconds between two looks at the numbers
 
-    def __init__(self, held_out: Pictures, minutes: float, pictures: int = 6) -> None:
-        self.held_out, self.minutes, self.pictures = held_out, minutes, pictures
-        self.due, self.sums, self.count, self.since = 0.0, defaultdict[str, float](float), 0, 0.0
+    def __init__(self, console: Console | None = None) -> None:
+        columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        self.bar = RichProgress(*columns, console=console)
+        self.task: TaskID | None = None
+        self.last, self.steps = 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Draw it."""
+        if trainer.is_global_zero and self.bar.console.is_terminal:
+            self.task = self.bar.add_task("", total=1.0)
+            self.last, self.steps = time.monotonic(), module.steps
+            self.bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
-        """Add up; print when due."""
-        for name, value in trainer.callback_metrics.items():
-            self.sums[name] += float(value)
-        self.count += 1
-        if not self.due:
-            self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
-        if module.seconds >= self.due:
-            if trainer.is_global_zero:
-                print(self.line(module), flush=True)
-            module.restart_clock()  # looking is not training
-            self.sums, self.count = defaultdict(float), 0
-            self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
+        """Move it."""
+        now = time.monotonic()
+        if self.task is None or now - self.last < self.EVERY:
+            return
+        speed = (module.steps - self.steps) * module.sampling.batch / (now - self.last)
+        self.last, self.steps = now, module.steps
+        words = shown({k: float(v) for k, v in trainer.callback_metrics.items() if k in self.SHOWN})
+        done = module.budget.progress(module.seconds, module.steps)
+        self.bar.update(self.task, completed=done, description=f"{words} {speed:.1f} patches/s")
 
-    def line(self, module: Any) -> str:
-        """What is printed."""
-        speed = self.count * module.sampling.batch / (module.seconds - self.since)
-        words = [f"{module.seconds / 60:6.1f} min {module.steps:7d} steps {speed:5.1f} patches/s "]
-        for name, total in self.sums.items():
-            mean = total / self.count
-            if name == "mse":
-                words.append(f"PSNR {-10 * math.log10(max(mean, 1e-9)):.2f}")
-            elif name not in self.LEFT_OUT:
-                words.append(f"{name} {mean:.4f}")
-        if "net" in module.mean and len(self.held_out):
-            points = curve(module.mean["net"], self.held_out, self.pictures)
-            words += ["", *(f"{bpp:.3f}:{psnr:.2f}" for bpp, psnr in points)]
-        return " ".join(words)
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Leave it as it is."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal in order."""
+        self.bar.stop()
 
 
-@torch.no_grad()
-def curve(net: Any, pictures: Pictures, count: int, positions: int = 6) -> list[tuple[float, float]]:
-    """Estimated bits per pixel and PSNR of `net` at qualities spread evenly, means over the first pictures."""
-    device = next(net.parameters()).device
-    training, points = net.training, []
-    net.eval()
-    for position in torch.linspace(0, net.rates.anchors - 1, positions, device=device):
-        sums = np.zeros(2)
-        for number in range(min(count, len(pictures))):
-            picture = pictures[number]
-            h, w = (n // 64 * 64 for n in picture.shape[:2])
-            x = torch.from_numpy(picture[:h, :w].copy()).to(device).permute(2, 0, 1)[None].float() / 255
-            out = net(x, position[None])
-            mse = ((out["x_hat"].clamp(0, 1) * 255).round() / 255 - x).square().mean()
-            sums += [float(out["bits"]["y"] + out["bits"]["z"]) / (h * w), -10 * math.log10(float(mse))]
-        points.append(tuple(sums / min(count, len(pictures))))
-    net.train(training)
-    return points
+def shown(means: Mapping[str, float]) -> str:
+    """Numbers by name, squared errors as PSNR."""
+    words = []
+    for name, value in means.items():
+        if name.removeprefix("discriminator_") == "mse":
+            words.append(f"PSNR {-10 * math.log10(max(value, 1e-9)):.2f}")
+        else:
+            words.append(f"{name} {value:.4f}")
+    return " ".join(words)

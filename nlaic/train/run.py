@@ -1,5 +1,6 @@
 """One stage of training from a composed configuration: data, network, trainer, export."""
 
+import copy
 import json
 import logging
 import math
@@ -21,10 +22,11 @@ from nlaic.errors import NlaicError
 from nlaic.export import export, save_weights, with_network, without_network
 from nlaic.nets.build import make_settings
 from nlaic.nets.vae import HyperpriorVAE
-from nlaic.train.callbacks import Checkpoint, Report, StopAtBudget, curve
+from nlaic.train.callbacks import Checkpoint, Progress, StopAtBudget
 from nlaic.train.data import Pictures, load_pictures
 from nlaic.train.objectives import Objective
-from nlaic.train.setup import LATER, first_stage, make_plan, start_from, starting_pictures
+from nlaic.train.report import Report, estimated_bpp
+from nlaic.train.setup import LATER, Plan, first_stage, make_plan, start_from, starting_pictures
 from nlaic.train.stages import Budget, Stage
 from nlaic.weights import Weights, find_weights
 
@@ -41,43 +43,63 @@ def run(config: DictConfig) -> Path:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
-    budget = Budget(config.minutes, config.steps)
-    if budget.minutes is None and budget.steps is None:
+    if config.minutes is None and config.steps is None:
         raise NlaicError("give minutes=N or steps=N: how long to train")
     cache = Path(platformdirs.user_cache_dir("nlaic", appauthor=False))
     folder = Path(config.dir) if config.dir else cache / "runs" / f"{config.model.name}-{config.stage.name}"
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     plan = make_plan(plain)  # what is wrong with the settings is said before any work is done
-    pictures = load_pictures(Path(config.data.root), cache / "pictures")
-    for name in pictures.unreadable:
-        print(f"skipped, not readable: {name}")
-    kept, held_out = pictures.split(config.data.holdout)
     source = find_weights(config.start) if plan.stage != "rd" else None
-    if source is None:
-        objective: Objective = first_stage(plain, plan, kept)
-    else:
-        objective = LATER[plan.stage].objective(source, plain["stage"]["settings"], plan)
-    module = Stage(objective, kept, plan.sampling, plan.optimisation, budget)
+    kept, held_out = _pictures(plain, cache / "pictures")
+    module = _stage(plain, plan, kept, source)
     last = folder / "last.ckpt"
     if config.start and source is None and not last.exists():
         start_from(module, Path(config.start))
+
+    def snapshot() -> Weights:
+        return _exported(module, plain, source)
+
+    report = Report(held_out, config.report_minutes, snapshot, folder / "grids")
+    callbacks = [report, Checkpoint(folder, config.checkpoint_minutes), Progress(), StopAtBudget()]
+    trainer = _trainer(plain, folder, callbacks)
+    _fit(trainer, module, last)
+    out = Path(config.out) if config.out else folder / "weights.safetensors"
+    if not trainer.is_global_zero:
+        return out
+    return _write(_exported(module, plain, source, held_out if len(held_out) else kept), out)
+
+
+def _pictures(config: dict[str, Any], cache: Path) -> tuple[Pictures, Pictures]:
+    """Those to train on and those held out."""
+    pictures = load_pictures(Path(config["data"]["root"]), cache)
+    for name in pictures.unreadable:
+        print(f"skipped, not readable: {name}")
+    return pictures.split(config["data"]["holdout"])
+
+
+def _stage(config: dict[str, Any], plan: Plan, kept: Pictures, source: Weights | None) -> Stage:
+    if source is None:
+        objective: Objective = first_stage(config, plan, kept)
+    else:
+        objective = LATER[plan.stage].objective(source, config["stage"]["settings"], plan)
+    budget = Budget(config["minutes"], config["steps"])
+    return Stage(objective, kept, plan.sampling, plan.optimisation, budget)
+
+
+def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
+    """Train to the end of the budget, from the checkpoint where there is one."""
     if last.exists():
         print(f"going on from {last}")
-    trainer = _trainer(plain, folder, held_out)
     try:
         trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=False)
     except RuntimeError as error:
         if "state_dict" in str(error):
             raise NlaicError(f"{last} is a checkpoint of another model; choose another dir=") from error
         raise
-    out = Path(config.out) if config.out else folder / "weights.safetensors"
-    if not trainer.is_global_zero:
-        return out
-    return _write(_exported(module, held_out, plain, source), out)
 
 
-def _trainer(config: dict[str, Any], folder: Path, held_out: Pictures) -> pl.Trainer:
+def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     wanted = dict(config["trainer"])
     if wanted["precision"] == "auto":
         wanted["precision"] = "bf16-mixed" if bf16_is_faster() else "32-true"
@@ -85,11 +107,7 @@ def _trainer(config: dict[str, Any], folder: Path, held_out: Pictures) -> pl.Tra
         **wanted,
         max_epochs=-1,  # an endless stream; `StopAtBudget` ends it
         logger=CSVLogger(str(folder), name="logs"),
-        callbacks=[
-            Report(held_out, config["report_minutes"]),
-            Checkpoint(folder, config["checkpoint_minutes"]),
-            StopAtBudget(),
-        ],
+        callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -118,9 +136,10 @@ def quality_50(net: HyperpriorVAE, pictures: Pictures, bpp: float = 0.28, count:
 
     With the default effort of the encoder files are about a tenth smaller than that.
     """
-    rates = [rate for rate, _ in curve(net, pictures, count, net.rates.anchors)]
     last = net.rates.anchors - 1
-    position = np.interp(math.log(bpp), np.log(rates), np.arange(last + 1))
+    places, some = range(last + 1), [pictures[n] for n in range(min(count, len(pictures)))]
+    rates = [np.mean([estimated_bpp(net, picture, 100 * place / last) for picture in some]) for place in places]
+    position = np.interp(math.log(bpp), np.log(rates), places)
     return float(np.clip(position, 0.3 * last, 0.7 * last))  # rates still rise everywhere with the quality
 
 
@@ -135,20 +154,26 @@ def _metadata(module: Stage, config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _exported(module: Stage, held_out: Pictures, config: dict[str, Any], source: Weights | None) -> Weights:
-    """The running mean of what was trained, as weights: a new codec, or `source` with one network more."""
+def _exported(
+    module: Stage, config: dict[str, Any], source: Weights | None, pictures: Pictures | None = None
+) -> Weights:
+    """The running mean of what was trained, as weights: a new codec, or `source` with one network more.
+
+    A codec's quality 50 is where `pictures` take the rate meant for it, or half-way.
+    """
+    copied = {name: copy.deepcopy(network).cpu().float() for name, network in module.mean.items()}
     metadata = _metadata(module, config)
     if source is not None:
         stage = LATER[config["stage"]["name"]]
         metadata[stage.prefix] = json.dumps(config["stage"]["settings"])
         if stage.prefix == "g_s_perceptual":
             source = without_network(source, "discriminator")
-        return with_network(source, stage.prefix, module.mean[stage.trained].cpu().float(), metadata)
-    net = cast(HyperpriorVAE, module.mean["net"].cpu().float())
+        return with_network(source, stage.prefix, copied[stage.trained], metadata)
+    net = cast(HyperpriorVAE, copied["net"])
     name = config["model"]["name"]
     settings = make_settings(name, config["model"]["settings"])
     measured = starting_pictures(module.pictures, module.sampling)[:2]
-    middle = quality_50(net, held_out if len(held_out) else module.pictures) if net.rates.anchors > 1 else None
+    middle = quality_50(net, pictures) if pictures and net.rates.anchors > 1 else None
     return export(net, name, settings.to_dict(), settings.lambdas, measured, metadata, middle)
 
 

@@ -1,0 +1,133 @@
+"""A look at the run now and then: means of what is watched, held-out pictures through real files, a grid to see."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from nlaic.codec import Codec
+from nlaic.engine import Execution, TorchEngine
+from nlaic.integer import QUALITIES
+from nlaic.nets.vae import HyperpriorVAE
+from nlaic.train.callbacks import shown
+from nlaic.train.data import Pictures
+from nlaic.weights import Weights
+
+GRID_CROP, GRID_ROWS, GRID_GAIN = 256, 3, 4  # pixels, pictures, factor on the difference
+EFFORT = 1  # of the encoder: one pass, as in training
+
+
+@dataclass(frozen=True)
+class Point:
+    """Means over some pictures at one quality: bits per pixel by the estimate and by files, PSNR of the decoded."""
+
+    quality: float
+    estimate: float
+    bpp: float
+    psnr: float
+
+    def __str__(self) -> str:
+        estimate = f"{self.estimate:.3f}~" if np.isfinite(self.estimate) else ""
+        return f"{estimate}{self.bpp:.3f}:{self.psnr:.2f}"
+
+
+class Report(pl.Callback):
+    """Print a line and draw a grid every few minutes.
+
+    Args:
+        held_out: pictures to code.
+        minutes: between two lines.
+        snapshot: makes weights of what the run has learned so far.
+        folder: for the grids.
+        pictures: how many.
+    """
+
+    LEFT_OUT = ("rate", "grad_norm")
+
+    def __init__(
+        self, held_out: Pictures, minutes: float, snapshot: Callable[[], Weights], folder: Path, pictures: int = 6
+    ) -> None:
+        self.minutes, self.snapshot, self.folder = minutes, snapshot, folder
+        self.pictures = [np.ascontiguousarray(held_out[n]) for n in range(min(pictures, len(held_out)))]
+        self.due, self.sums, self.count, self.since = 0.0, defaultdict[str, float](float), 0, 0.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        """Add up; report when due."""
+        for name, value in trainer.callback_metrics.items():
+            self.sums[name] += float(value)
+        self.count += 1
+        if not self.due:
+            self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
+        if module.seconds >= self.due:
+            if trainer.is_global_zero:
+                self.report(trainer, module)
+            module.restart_clock()  # looking is not training
+            self.sums, self.count = defaultdict(float), 0
+            self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
+
+    def report(self, trainer: pl.Trainer, module: Any) -> None:
+        """Print the line, log the curve, draw the grid."""
+        speed = self.count * module.sampling.batch / (module.seconds - self.since)
+        means = {name: total / self.count for name, total in self.sums.items() if name not in self.LEFT_OUT}
+        line = f"{module.seconds / 60:6.1f} min {module.steps:7d} steps {speed:5.1f} patches/s  {shown(means)}"
+        if self.pictures:
+            weights = self.snapshot()
+            codec = Codec(weights, TorchEngine(weights, Execution("cpu")))
+            realism = 1.0 if module.objective.trained.keys() & {"decoder"} else 0.0
+            points = self.curve(codec, dict(module.mean.items()).get("net"), realism)
+            line += "  " + " ".join(map(str, points))
+            for point in points:
+                curve = {f"bpp/{point.quality:g}": point.bpp, f"psnr/{point.quality:g}": point.psnr}
+                trainer.logger.log_metrics(curve, module.steps) if trainer.logger else None
+            self.draw(codec, realism, trainer, module.steps)
+        print(line, flush=True)
+
+    def curve(self, codec: Codec, net: HyperpriorVAE | None, realism: float) -> list[Point]:
+        """Real files at six qualities; with a network also what it thinks they take."""
+        points = []
+        for quality in (0, 20, 40, 60, 80, 100) if len(codec.weights.tensors["rates.log_step"]) > 1 else (50,):
+            sums = np.zeros(3)
+            for picture in self.pictures:
+                data = codec.compress(Image.fromarray(picture), quality, effort=EFFORT)
+                decoded = np.asarray(codec.decompress(data, realism=realism), np.float32)
+                mse = np.square(decoded - picture).mean() / 255**2
+                estimate = estimated_bpp(net, picture, quality) if net is not None else np.nan
+                sums += estimate, 8 * len(data) / (picture.shape[0] * picture.shape[1]), -10 * np.log10(mse)
+            points.append(Point(quality, *(sums / len(self.pictures))))
+        return points
+
+    def draw(self, codec: Codec, realism: float, trainer: pl.Trainer, step: int) -> None:
+        """A row a picture: the original, the decoded one at quality 50, their difference around grey."""
+        rows = []
+        for picture in self.pictures[:GRID_ROWS]:
+            part = picture[:GRID_CROP, :GRID_CROP]
+            decoded = codec.decompress(codec.compress(Image.fromarray(part), 50, effort=EFFORT), realism=realism)
+            difference = 128 + GRID_GAIN * (np.asarray(decoded, int) - part)
+            columns = [np.asarray(column, int).clip(0, 255) for column in (part, decoded, difference)]
+            space = [(0, GRID_CROP - side) for side in part.shape[:2]]
+            rows.append(np.concatenate([np.pad(column, (*space, (0, 0))) for column in columns], 1))
+        grid = np.concatenate(rows).astype(np.uint8)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grid).save(self.folder / f"{step:07d}.png")
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_image("original, decoded, difference", grid, step, dataformats="HWC")
+
+
+@torch.no_grad()
+def estimated_bpp(net: HyperpriorVAE, picture: np.ndarray, quality: float) -> float:
+    """Bits per pixel by the likelihoods, of the part of a picture that needs no padding."""
+    device, training = next(net.parameters()).device, net.training
+    height, width = (n // 64 * 64 for n in picture.shape[:2])
+    x = torch.from_numpy(picture[:height, :width].copy()).to(device).permute(2, 0, 1)[None].float() / 255
+    position = torch.tensor([quality * 10 / QUALITIES * (net.rates.anchors - 1)], device=device)
+    net.eval()
+    bits = net(x, position)["bits"]
+    net.train(training)
+    return float(bits["y"] + bits["z"]) / (height * width)
