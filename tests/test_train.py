@@ -18,7 +18,7 @@ from PIL import Image
 from nlaic.codec import load
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
-from nlaic.train.data import Crops, SampleNoise, load_pictures, shares
+from nlaic.train.data import Augmentation, Crops, Pictures, SampleNoise, load_pictures, shares
 from nlaic.train.losses import Distortion
 from nlaic.train.muon import Muon, orthogonalise
 from nlaic.train.objectives import RateDistortion
@@ -151,6 +151,8 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
             "start: cannot read /nowhere.ckpt",
         ),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "start={photos}/broken.jpg"], "not a checkpoint"),
+        (["data.root={photos}", "steps=1", "data.crop=round"], "data.crop must be one of"),
+        (["data.root={photos}", "steps=1", "sampling.patch=64", "logger.names=[paper]"], "logger.names"),
         (["data.root={photos}", "steps=1", "+model.settings.colour=3"], "colour"),
         (["data.root={photos}", "steps=1", "+optimisation.speed=3"], "speed"),
     ],
@@ -173,13 +175,41 @@ def test_the_command_prints_one_line_for_an_error(tmp_path):
 def test_crops_depend_on_their_number_alone(folder, tmp_path):
     pictures = load_pictures(folder, tmp_path / "memory")
     assert len(pictures) == 4 and len(pictures.unreadable) == 1
-    crops, later = Crops(pictures, 64, 5.0, seed=3), Crops(pictures, 64, 5.0, 3, count(7))
+    crops, later = Crops([(pictures, 1.0)], 64, 5.0, 3), Crops([(pictures, 1.0)], 64, 5.0, 3, count(7))
     stream = iter(crops)
     assert torch.equal([next(stream) for _ in range(8)][7]["x"], next(iter(later))["x"])
     everything = np.concatenate([pictures[i].reshape(-1, 3) for i in range(4)])
     assert {tuple(v) for v in crops.sample(0)["x"].reshape(3, -1).T.numpy()} <= {tuple(v) for v in everything}
     again = load_pictures(folder, tmp_path / "memory")
     assert np.array_equal(again[2], np.asarray(Image.open(sorted(folder.rglob("*.png"))[2]).convert("RGB")))
+
+
+def test_folders_are_mixed_by_their_weights():
+    dark, light = (Pictures(np.full(3 * 64 * 64, v, np.uint8), [(0, 64, 64)], []) for v in (0, 255))
+    crops = Crops([(dark, 1.0), (light, 3.0)], 64, 5.0, seed=1)
+    bright = np.mean([float(crops.sample(n)["x"].float().mean()) / 255 for n in range(800)])
+    assert bright == pytest.approx(0.75, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(), Augmentation("grid", False), Augmentation(rotate=True), Augmentation(flip=False, reduce=1.0)],
+    ids=["random", "grid", "rotated", "reduced"],
+)
+def test_a_crop_is_a_part_of_its_picture(augmentation):
+    rows, columns = np.mgrid[:150, :170]
+    picture = np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
+    seen = set()
+    for number in range(60):
+        crop = augmentation(picture, 64, np.random.default_rng(number)).astype(int)
+        assert crop.shape == (64, 64, 3)
+        top, left = crop[..., 0].min(), crop[..., 1].min()
+        seen.add((top, left))
+        steps = {int(v) for axis in (0, 1) for v in np.abs(np.diff(crop[..., :2], axis=axis)).ravel()}
+        assert steps <= ({0, 1} if not augmentation.reduce else {0, 1, 2, 3})
+        if augmentation.crop == "grid":
+            assert top % 64 == 0 and left % 64 == 0
+    assert len(seen) == 4 if augmentation.crop == "grid" else len(seen) > 40
 
 
 def test_held_out_pictures_are_apart(folder, tmp_path):

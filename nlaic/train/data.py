@@ -6,7 +6,7 @@ Every crop is drawn from (seed, number of the sample) alone, so a run that goes 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -100,6 +100,47 @@ def _decode_one(file: Path) -> np.ndarray | None:
         return None
 
 
+CROPS = ("random", "grid")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a crop is taken from a picture.
+
+    Attributes:
+        crop: `random`, or `grid` (at multiples of its side).
+        flip: mirror half of the crops.
+        rotate: by 0, 90, 180 or 270 degrees.
+        reduce: share of crops that come from the picture reduced, down to a half of its size.
+    """
+
+    crop: str = "random"
+    flip: bool = True
+    rotate: bool = False
+    reduce: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise NlaicError(f"data.crop must be one of {', '.join(CROPS)}, but got {self.crop!r}")
+        if not 0 <= self.reduce <= 1:
+            raise NlaicError(f"data.reduce must be 0..1, but got {self.reduce}")
+
+    def __call__(self, picture: np.ndarray, patch: int, rng: np.random.Generator) -> np.ndarray:
+        """A crop [patch, patch, 3] of a picture [H, W, 3], both sides at least `patch`."""
+        side = patch
+        if self.reduce and rng.random() < self.reduce:
+            side = int(rng.integers(patch, min(2 * patch, *picture.shape[:2]) + 1))
+        unit = side if self.crop == "grid" else 1
+        top, left = (int(rng.integers((n - side) // unit + 1)) * unit for n in picture.shape[:2])
+        crop = picture[top : top + side, left : left + side]
+        if side != patch:
+            reduced = Image.fromarray(np.ascontiguousarray(crop)).resize((patch, patch), Image.Resampling.LANCZOS)
+            crop = np.asarray(reduced)
+        if self.flip and rng.random() < 0.5:
+            crop = crop[:, ::-1]
+        return np.rot90(crop, rng.integers(4)) if self.rotate else crop
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a step works on.
@@ -129,33 +170,43 @@ class SampleNoise:
 
 
 class Crops(IterableDataset):
-    """An endless stream of samples: a crop [3, P, P] uint8, mirrored or not, and its place between the qualities.
+    """An endless stream of samples: a crop [3, P, P] uint8, its place between the qualities, its number.
 
     Args:
-        pictures: where from; those with a side below `patch` are left out.
+        pictures: where from, those of each folder with its weight; any with a side below `patch` is left out.
         patch: side of a crop in pixels.
         span: the position is uniform in 0..span.
         seed: of every draw.
         numbers: of the samples, in their order.
+        augmentation: how a crop is taken.
     """
 
     def __init__(
-        self, pictures: Pictures, patch: int, span: float, seed: int, numbers: Iterable[int] | None = None
+        self,
+        pictures: Sequence[tuple[Pictures, float]],
+        patch: int,
+        span: float,
+        seed: int,
+        numbers: Iterable[int] | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
-        self.pictures, self.patch, self.span, self.seed = pictures, patch, span, seed
+        self.patch, self.span, self.seed = patch, span, seed
         self.numbers = count() if numbers is None else numbers
-        self.large = [i for i, (_, h, w) in enumerate(pictures.shapes) if min(h, w) >= patch]
-        if not self.large:
-            raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (sampling.patch)")
+        self.augmentation = augmentation or Augmentation()
+        self.folders = []
+        for one, weight in pictures:
+            large = [i for i, (_, h, w) in enumerate(one.shapes) if min(h, w) >= patch]
+            if not large:
+                raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (sampling.patch)")
+            self.folders.append((one, large, weight))
+        self.until = np.cumsum([weight for *_, weight in self.folders])
 
     def sample(self, number: int) -> dict[str, torch.Tensor]:
         """Sample `number` of the stream; the same whenever it is asked for."""
         rng = np.random.default_rng((self.seed, number))
-        picture = self.pictures[self.large[rng.integers(len(self.large))]]
-        top = rng.integers(picture.shape[0] - self.patch + 1)
-        left = rng.integers(picture.shape[1] - self.patch + 1)
-        crop = picture[top : top + self.patch, left : left + self.patch]
-        crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+        which = int(np.searchsorted(self.until, rng.random() * self.until[-1], "right"))
+        pictures, large, _ = self.folders[which]
+        crop = self.augmentation(pictures[large[rng.integers(len(large))]], self.patch, rng)
         position = torch.tensor(rng.random() * self.span, dtype=torch.float32)
         picture_as_tensor = torch.from_numpy(crop.copy()).permute(2, 0, 1)
         return {"x": picture_as_tensor, "position": position, "number": torch.tensor(number)}

@@ -85,7 +85,8 @@ class Report(pl.Callback):
             line += "  " + " ".join(map(str, points))
             for point in points:
                 curve = {f"bpp/{point.quality:g}": point.bpp, f"psnr/{point.quality:g}": point.psnr}
-                trainer.logger.log_metrics(curve, module.steps) if trainer.logger else None
+                for logger in trainer.loggers:
+                    logger.log_metrics(curve, module.steps)
             self.draw(codec, realism, trainer, module.steps)
         print(line, flush=True)
 
@@ -116,8 +117,9 @@ class Report(pl.Callback):
         grid = np.concatenate(rows).astype(np.uint8)
         self.folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(grid).save(self.folder / f"{step:07d}.png")
-        if isinstance(trainer.logger, TensorBoardLogger):
-            trainer.logger.experiment.add_image("original, decoded, difference", grid, step, dataformats="HWC")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("original, decoded, difference", grid, step, dataformats="HWC")
 
 
 @torch.no_grad()

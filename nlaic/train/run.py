@@ -15,7 +15,7 @@ import platformdirs
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch.nn import functional as F
 
 from nlaic.errors import NlaicError
@@ -67,24 +67,27 @@ def run(config: DictConfig) -> Path:
     out = Path(config.out) if config.out else folder / "weights.safetensors"
     if not trainer.is_global_zero:
         return out
-    return _write(_exported(module, plain, source, held_out if len(held_out) else kept), out)
+    return _write(_exported(module, plain, source, held_out if len(held_out) else kept[0][0]), out)
 
 
-def _pictures(config: dict[str, Any], cache: Path) -> tuple[Pictures, Pictures]:
-    """Those to train on and those held out."""
-    pictures = load_pictures(Path(config["data"]["root"]), cache)
-    for name in pictures.unreadable:
-        print(f"skipped, not readable: {name}")
-    return pictures.split(config["data"]["holdout"])
+def _pictures(config: dict[str, Any], cache: Path) -> tuple[list[tuple[Pictures, float]], Pictures]:
+    """Those to train on with the weight of each folder, and those held out."""
+    data, folders = config["data"], []
+    for root, weight in {data["root"]: 1.0, **data["mix"]}.items():
+        folders.append((load_pictures(Path(root), cache), float(weight)))
+        for name in folders[-1][0].unreadable:
+            print(f"skipped, not readable: {name}")
+    kept, held_out = folders[0][0].split(data["holdout"])
+    return [(kept, 1.0), *folders[1:]], held_out
 
 
-def _stage(config: dict[str, Any], plan: Plan, kept: Pictures, source: Weights | None) -> Stage:
+def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]], source: Weights | None) -> Stage:
     if source is None:
-        objective: Objective = first_stage(config, plan, kept)
+        objective: Objective = first_stage(config, plan, kept[0][0])
     else:
         objective = LATER[plan.stage].objective(source, config["stage"]["settings"], plan)
     budget = Budget(config["minutes"], config["steps"])
-    return Stage(objective, kept, plan.sampling, plan.optimisation, budget)
+    return Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation)
 
 
 def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
@@ -106,12 +109,23 @@ def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback])
     return pl.Trainer(
         **wanted,
         max_epochs=-1,  # an endless stream; `StopAtBudget` ends it
-        logger=CSVLogger(str(folder), name="logs"),
+        logger=[_logger(name, folder / "logs") for name in config["logger"]["names"]],
         callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _logger(name: str, folder: Path) -> Logger:
+    """A logger by its name; what it needs is imported only now."""
+    if name == "csv":
+        return CSVLogger(str(folder), name="csv")
+    if name == "tensorboard":
+        return TensorBoardLogger(str(folder), name="tensorboard")
+    if name == "wandb":
+        return WandbLogger(project="nlaic", save_dir=str(folder))
+    raise NlaicError(f"logger.names: csv, tensorboard or wandb, but got {name!r}")
 
 
 def bf16_is_faster(margin: float = 1.2, rounds: int = 5) -> bool:
@@ -145,12 +159,14 @@ def quality_50(net: HyperpriorVAE, pictures: Pictures, bpp: float = 0.28, count:
 
 def _metadata(module: Stage, config: dict[str, Any]) -> dict[str, str]:
     """What there is to know about a stage, by its name."""
+    name, patches = config["stage"]["name"], module.steps * module.sampling.batch
+    pictures = sum(len(one) for one, _ in module.pictures)
     return {
-        "stage": config["stage"]["name"],
-        f"loss.{config['stage']['name']}": json.dumps(config["loss"]),
-        f"optimisation.{config['stage']['name']}": json.dumps(asdict(module.optimisation)),
-        f"training.{config['stage']['name']}": f"{module.steps} steps, {module.steps * module.sampling.batch} patches "
-        f"of {module.sampling.patch} from {len(module.pictures)} pictures, {module.seconds / 60:.0f} minutes",
+        "stage": name,
+        f"loss.{name}": json.dumps(config["loss"]),
+        f"optimisation.{name}": json.dumps(asdict(module.optimisation)),
+        f"training.{name}": f"{module.steps} steps, {patches} patches of {module.sampling.patch} from {pictures} "
+        f"pictures, {module.seconds / 60:.0f} minutes",
     }
 
 
@@ -172,7 +188,7 @@ def _exported(
     net = cast(HyperpriorVAE, copied["net"])
     name = config["model"]["name"]
     settings = make_settings(name, config["model"]["settings"])
-    measured = starting_pictures(module.pictures, module.sampling)[:2]
+    measured = starting_pictures(module.pictures[0][0], module.sampling)[:2]
     middle = quality_50(net, pictures) if pictures and net.rates.anchors > 1 else None
     return export(net, name, settings.to_dict(), settings.lambdas, measured, metadata, middle)
 

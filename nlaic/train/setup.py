@@ -16,7 +16,7 @@ from nlaic.export import network_state, restore
 from nlaic.nets.boundary import BoundarySettings, build_boundary
 from nlaic.nets.build import build, make_settings, start
 from nlaic.nets.discriminator import Discriminator
-from nlaic.train.data import Crops, Pictures
+from nlaic.train.data import Augmentation, Crops, Pictures
 from nlaic.train.losses import Distortion
 from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate, Objective, RateDistortion
 from nlaic.train.optimisation import Optimisation
@@ -45,6 +45,7 @@ class Plan:
     stage: str
     sampling: Sampling
     optimisation: Optimisation
+    augmentation: Augmentation
     distortion: Distortion
 
 
@@ -66,6 +67,7 @@ def make_plan(config: dict[str, Any]) -> Plan:
         name,
         settings_from(Sampling, config["sampling"]),
         settings_from(Optimisation, config["optimisation"]),
+        Augmentation(**{name: config["data"][name] for name in ("crop", "flip", "rotate", "reduce")}),
         Distortion(**config["loss"]),
     )
 
@@ -142,5 +144,5 @@ LATER = {
 
 def starting_pictures(pictures: Pictures, sampling: Sampling) -> list[Tensor]:
     """Six batches of eight crops [8, 3, P, P] in 0..1 to measure things on; none of them is trained on."""
-    crops = Crops(pictures, sampling.patch, 0.0, sampling.seed + 1)
+    crops = Crops([(pictures, 1.0)], sampling.patch, 0.0, sampling.seed + 1)
     return [torch.stack([crops.sample(8 * k + i)["x"] for i in range(8)]).float() / 255 for k in range(6)]

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from nlaic.errors import NlaicError
-from nlaic.train.data import Batch, Crops, Pictures, SampleNoise, shares
+from nlaic.train.data import Augmentation, Batch, Crops, Pictures, SampleNoise, shares
 from nlaic.train.objectives import Objective
 from nlaic.train.optimisation import Optimisation, lerp
 
@@ -47,26 +48,28 @@ class Stage(pl.LightningModule):
 
     Args:
         objective: one of `nlaic.train.objectives`, an `nn.Module`.
-        pictures: to train on.
+        pictures: to train on, with the weight of each folder.
         sampling: see there.
         optimisation: see there.
         budget: see there.
+        augmentation: see there.
     """
 
     def __init__(
         self,
         objective: Objective,
-        pictures: Pictures,
+        pictures: Sequence[tuple[Pictures, float]],
         sampling: Sampling,
         optimisation: Optimisation,
         budget: Budget,
+        augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.objective = objective
         copies = {name: copy.deepcopy(module) for name, module in objective.trained.items()}
         self.mean = nn.ModuleDict(copies).requires_grad_(False)
-        self.pictures = pictures
+        self.pictures, self.augmentation = pictures, augmentation
         self.sampling, self.optimisation, self.budget = sampling, optimisation, budget
         self.steps, self.seconds = 0, 0.0
         self._clock = 0.0
@@ -136,7 +139,7 @@ class Stage(pl.LightningModule):
         if s.batch % world:
             raise NlaicError(f"sampling.batch must be a multiple of the {world} processes, but got {s.batch}")
         numbers = shares(self.steps * s.batch, s.batch, self.trainer.global_rank, world)
-        crops = Crops(self.pictures, s.patch, float(self.objective.anchors - 1), s.seed, numbers)
+        crops = Crops(self.pictures, s.patch, float(self.objective.anchors - 1), s.seed, numbers, self.augmentation)
         return DataLoader(crops, batch_size=s.batch // world)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
