@@ -188,6 +188,7 @@ def synthesis_gain(net: HyperpriorVAE, pictures: list[Tensor]) -> np.ndarray:
 
     The mean squared norm of the Jacobian's columns, by its transpose on random signs (Hutchinson's estimator).
     """
+    generator = torch.Generator().manual_seed(0)
     total, count = torch.zeros(net.rates.log_step.shape[1], dtype=torch.float64), 0
     for x in pictures:
         with torch.no_grad():
@@ -195,7 +196,7 @@ def synthesis_gain(net: HyperpriorVAE, pictures: list[Tensor]) -> np.ndarray:
         y.requires_grad_()
         with torch.enable_grad():
             x_hat = net.g_s(y)
-            signs = torch.randint_like(x_hat, 2) * 2 - 1
+            signs = torch.randint(2, x_hat.shape, generator=generator) * 2 - 1
             (gradient,) = torch.autograd.grad((x_hat * signs).sum(), y)
         total += gradient.double().square().mean((0, 2, 3))
         count += 1

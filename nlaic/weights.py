@@ -90,9 +90,18 @@ class Weights:
         return EntropyCoder(y, z, int(self.metadata["skip"]))
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """The file: the same bytes for the same contents."""
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(self.tensors.items())}
-        return save(tensors, {k: str(v) for k, v in sorted(self.metadata.items())})
+        return _in_order(save(tensors, {k: str(v) for k, v in self.metadata.items()}))
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with the keys of its header sorted; the library writes those of the metadata in any order."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = header.encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def read_weights(path: Path) -> Weights:

@@ -63,6 +63,13 @@ def test_a_run_learns_and_its_export_is_a_codec(folder, tmp_path, capsys):
     assert "30 steps" in codec.weights.metadata["training.rd"]
 
 
+def test_a_finished_run_is_exported_again_and_not_trained_on(folder, tmp_path):
+    first = short_run(folder, tmp_path / "run", 2).read_bytes()
+    again = short_run(folder, tmp_path / "run", 2).read_bytes()
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["nlaic"]["steps"] == 2
+    assert again == first
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
     whole = short_run(folder, tmp_path / "whole", 6, "optimisation.hold=1")
     short_run(folder, tmp_path / "parts", 3, "optimisation.hold=1")

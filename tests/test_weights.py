@@ -90,3 +90,9 @@ def test_weights_that_lack_a_tensor_are_refused(tiny_model):
     tensors = {k: v for k, v in weights.tensors.items() if k != "g_s.dct"}
     with pytest.raises(NlaicError, match=r"g_s\.dct"):
         TorchEngine(Weights(tensors, weights.metadata))
+
+
+def test_the_same_contents_are_the_same_bytes(tiny_model):
+    weights = find_weights(str(tiny_model))
+    backwards = Weights(dict(reversed(weights.tensors.items())), dict(reversed(weights.metadata.items())))
+    assert weights.to_bytes() == backwards.to_bytes() == tiny_model.read_bytes()

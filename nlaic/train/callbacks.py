@@ -49,6 +49,10 @@ class StopAtBudget(pl.Callback):
     def __init__(self) -> None:
         self.bad = 0
 
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """A run that was over stays as it is."""
+        trainer.should_stop = module.budget.progress(module.seconds, module.steps) >= 1
+
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         """Look at the clock and at the loss."""
         loss = trainer.callback_metrics.get("loss")
