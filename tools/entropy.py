@@ -66,7 +66,7 @@ def integer_over_float(
     """Estimated bits per pixel with the scale network in integers and in floats."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
     net = build(make_settings(codec.weights.architecture, json.loads(codec.weights.metadata["settings"])))
-    net.load_state_dict({k.removeprefix("mean_net."): v for k, v in state.items() if k.startswith("mean_net.")})
+    net.load_state_dict({k.removeprefix("mean.net."): v for k, v in state.items() if k.startswith("mean.net.")})
     net.eval()
     sums = np.zeros(2)
     for picture in pictures:
