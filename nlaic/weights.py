@@ -23,7 +23,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -129,7 +128,7 @@ def read_weights(path: Path) -> Weights:
 def weights_folders() -> list[Path]:
     """Where weights are looked for, in order."""
     given = [Path(p) for p in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if p]
-    return [*given, Path(platformdirs.user_data_dir("nlaic", appauthor=False)) / "weights", resource_folder("weights")]
+    return [*given, user_folder("data") / "weights", resource_folder("weights")]
 
 
 def _candidates() -> Iterator[Path]:
@@ -162,3 +161,11 @@ def find_by_model_id(model_id: bytes) -> Weights:
 
 def _places() -> str:
     return ", ".join(str(place) for place in weights_folders())
+
+
+def user_folder(kind: str) -> Path:
+    """The user's folder for this program's `data` or `cache`, where the system keeps such."""
+    import platformdirs
+
+    folder = {"data": platformdirs.user_data_dir, "cache": platformdirs.user_cache_dir}[kind]
+    return Path(folder("nlaic", appauthor=False))

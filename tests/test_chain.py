@@ -50,6 +50,10 @@ def test_the_papers_schedule():
     assert config.model.name == "nlaic" and config.optimisation.kind == "adam"
 
 
+def plain(words):
+    return OmegaConf.to_container(composed(*words), resolve=True)
+
+
 def small_chain(folder, out, *more):  # noqa: F811
     stages = {"rd": "rd", "discriminator": "discriminator", "adversarial": "adversarial_safe", "boundary": "boundary"}
     words = [SMALL, "loss=mse", f"data.root={folder}", "data.holdout=4", "sampling.batch=1", "sampling.patch=128"]
@@ -57,12 +61,12 @@ def small_chain(folder, out, *more):  # noqa: F811
     config = composed(*words)
     links = [{"name": name, "share": 0.25, "overrides": [f"stage={stage}"]} for name, stage in stages.items()]
     config.links = OmegaConf.create(links)
-    return words, config
+    return words, OmegaConf.to_container(config)
 
 
 def test_a_chain_goes_from_stage_to_stage(folder, tmp_path, capsys):  # noqa: F811
     words, config = small_chain(folder, tmp_path / "runs", "steps=1", f"out={tmp_path}/all.safetensors")
-    last = run_chain(config, words, lambda inner: composed(*inner), run)
+    last = run_chain(config, words, plain, run)
     weights = find_weights(str(tmp_path / "all.safetensors"))
     assert last.read_bytes() == (tmp_path / "all.safetensors").read_bytes()
     assert {"training.rd", "training.discriminator", "training.adversarial", "training.boundary"} <= set(
@@ -71,7 +75,7 @@ def test_a_chain_goes_from_stage_to_stage(folder, tmp_path, capsys):  # noqa: F8
     assert weights.model_id == find_weights(str(tmp_path / "runs" / "rd" / "weights.safetensors")).model_id
     capsys.readouterr()
     calls = []
-    run_chain(config, words, lambda inner: composed(*inner), lambda inner: calls.append(inner))
+    run_chain(config, words, plain, lambda inner: calls.append(inner))
     assert not calls and capsys.readouterr().out.count("done") == 4
 
 
@@ -80,6 +84,6 @@ def test_what_cannot_work_is_one_clear_error(tmp_path):
         ([], "needs dir=RUN"),
         ([f"dir={tmp_path}"], "give minutes=N"),
     ):
-        config = composed("run=light", "data.root=photos", *words)
+        config = plain(["run=light", "data.root=photos", *words])
         with pytest.raises(NlaicError, match=message):
-            run_chain(config, words, lambda inner: composed(*inner), lambda inner: tmp_path)
+            run_chain(config, words, plain, lambda inner: tmp_path)

@@ -84,7 +84,7 @@ def test_the_discriminator_learns(net, discriminator, x):
     before = None
     for _ in range(50):
         losses = objective.losses("discriminator", x)
-        before = before or float(losses["loss"])
+        before = before or losses["loss"].item()
         optimiser.zero_grad()
         losses["loss"].backward()
         optimiser.step()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 
 from nlaic.codec import load
@@ -44,7 +45,7 @@ def folder(tmp_path, monkeypatch):
 
 def config(*overrides):
     with initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
-        return compose("train", list(overrides))
+        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
 
 
 def short_run(folder, out, steps, *more):
@@ -158,6 +159,8 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
             "start: cannot read /nowhere.ckpt",
         ),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "start={photos}/broken.jpg"], "not a checkpoint"),
+        (["data.root={photos}", "steps=1", "sampling.patch=64", "trainer.accelerator=gpu"], "trainer: "),
+        (["data.root={photos}", "steps=1", "sampling.patch=64", "dir={damaged}"], "damaged or no checkpoint"),
         (["data.root={photos}", "steps=1", "data.crop=round"], "data.crop must be one of"),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "logger.names=[paper]"], "logger.names"),
         (["data.root={photos}", "steps=1", "+model.settings.colour=3"], "colour"),
@@ -166,7 +169,9 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
 )
 def test_what_cannot_work_is_one_clear_error(folder, tmp_path, overrides, message):
     (tmp_path / "empty").mkdir()
-    places = {"empty": tmp_path / "empty", "photos": folder}
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "last.ckpt").write_bytes(b"PK not a checkpoint")
+    places = {"empty": tmp_path / "empty", "photos": folder, "damaged": tmp_path / "damaged"}
     with pytest.raises(NlaicError, match=message):
         run(config(SMALL, f"dir={tmp_path}/run", *(o.format(**places) if "{" in o else o for o in overrides)))
 

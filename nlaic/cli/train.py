@@ -17,6 +17,7 @@ def main() -> None:
         import hydra
         import hydra.core.hydra_config
         import pytorch_lightning  # noqa: F401
+        from omegaconf import MissingMandatoryValue, OmegaConf
     except ImportError as error:
         sys.exit(f"nlaic-train: {error.name} is missing: pip install 'nlaic[train]'")
 
@@ -25,12 +26,17 @@ def main() -> None:
         from nlaic.train.chain import run_chain
         from nlaic.train.run import run
 
+        def plain(config: Any) -> Any:
+            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
         try:
             if config.links:
                 words = hydra.core.hydra_config.HydraConfig.get().overrides.task
-                run_chain(config, words, lambda overrides: hydra.compose("train", overrides), run)
+                run_chain(plain(config), words, lambda overrides: plain(hydra.compose("train", overrides)), run)
             else:
-                run(config)
+                run(plain(config))
+        except MissingMandatoryValue as error:
+            sys.exit(f"nlaic-train: {error}".splitlines()[0])
         except NlaicError as error:
             sys.exit(f"nlaic-train: {error}")
         except KeyboardInterrupt:

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from omegaconf import DictConfig
+from typing import Any
 
 from nlaic.errors import NlaicError
 
@@ -27,10 +26,10 @@ class Link:
 
 
 def run_chain(
-    config: DictConfig,
+    config: dict[str, Any],
     words: Sequence[str],
-    compose: Callable[[list[str]], DictConfig],
-    run: Callable[[DictConfig], Path],
+    compose: Callable[[list[str]], dict[str, Any]],
+    run: Callable[[dict[str, Any]], Path],
 ) -> Path:
     """Run the links of a configuration; those whose weights are there already are not run again.
 
@@ -46,36 +45,36 @@ def run_chain(
     Raises:
         NlaicError: if `dir` is missing, or nothing says how long a link is.
     """
-    if not config.dir:
+    if not config["dir"]:
         raise NlaicError("a chain of stages needs dir=RUN, for a folder for each")
     own = ("dir=", "out=", "start=", "minutes=", "steps=")
     words = [word for word in words if not word.startswith(own)]
     weights: Path | None = None
-    links = [Link(**link) for link in config.links]
+    links = [Link(**link) for link in config["links"]]
     for link in links:
-        folder = Path(config.dir) / link.name
+        folder = Path(config["dir"]) / link.name
         done = folder / "weights.safetensors"
         if done.exists():
             print(f"{link.name}: done, {done}")
         else:
             print(f"{link.name}:", flush=True)
-            start = weights or config.start
+            start = weights or config["start"]
             more = [*_length(config, link), f"dir={folder}", "links=[]", *([f"start={start}"] if start else [])]
             done = run(compose([*link.overrides, *words, *more]))
         weights = done
     if weights is None:
         raise NlaicError("a chain of stages needs at least one link")
-    if config.out:
-        Path(config.out).write_bytes(weights.read_bytes())
+    if config["out"]:
+        Path(config["out"]).write_bytes(weights.read_bytes())
     return weights
 
 
-def _length(config: DictConfig, link: Link) -> list[str]:
+def _length(config: dict[str, Any], link: Link) -> list[str]:
     """How long a link is, as overrides."""
-    if config.steps is not None:
-        return [f"steps={config.steps}"]
-    if config.minutes is not None and link.share is not None:
-        return [f"minutes={config.minutes * link.share}"]
+    if config["steps"] is not None:
+        return [f"steps={config['steps']}"]
+    if config["minutes"] is not None and link.share is not None:
+        return [f"minutes={config['minutes'] * link.share}"]
     if link.epochs is None:
         raise NlaicError(f"give minutes=N: link {link.name} is a share of them")
-    return [f"steps={round(link.epochs * config.optimisation.epoch / config.sampling.batch)}"]
+    return [f"steps={round(link.epochs * config['optimisation']['epoch'] / config['sampling']['batch'])}"]

@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import math
+import pickle
 import time
 import warnings
 from dataclasses import asdict
@@ -11,11 +12,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import platformdirs
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.nn import functional as F
 
 from nlaic.errors import NlaicError
@@ -28,7 +28,7 @@ from nlaic.train.objectives import Objective
 from nlaic.train.report import Report, estimated_bpp
 from nlaic.train.setup import LATER, Plan, first_stage, make_plan, start_from, starting_pictures
 from nlaic.train.stages import Budget, Stage
-from nlaic.weights import Weights, find_weights
+from nlaic.weights import Weights, find_weights, user_folder
 
 NOISE = (  # warnings that say nothing about a run
     ".*isinstance.treespec",  # Lightning's own use of torch
@@ -37,37 +37,47 @@ NOISE = (  # warnings that say nothing about a run
 )
 
 
-def run(config: DictConfig) -> Path:
-    """Train one stage as configured, or go on where `dir` stopped, and export; return the weights' path."""
-    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+def run(config: dict[str, Any]) -> Path:
+    """Train one stage as configured, or go on where `dir` stopped, and export.
+
+    Args:
+        config: what `conf/train.yaml` composes to, as plain values.
+
+    Returns:
+        the weights' path.
+
+    Raises:
+        NlaicError: if a setting, a picture folder, a checkpoint or a pretrained network is not what it must be.
+    """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
-    if config.minutes is None and config.steps is None:
+    if config["minutes"] is None and config["steps"] is None:
         raise NlaicError("give minutes=N or steps=N: how long to train")
-    cache = Path(platformdirs.user_cache_dir("nlaic", appauthor=False))
-    folder = Path(config.dir) if config.dir else cache / "runs" / f"{config.model.name}-{config.stage.name}"
+    cache = user_folder("cache")
+    default = cache / "runs" / f"{config['model']['name']}-{config['stage']['name']}"
+    folder = Path(config["dir"]) if config["dir"] else default
     folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(config.threads)
-    plan = make_plan(plain)  # what is wrong with the settings is said before any work is done
-    source = find_weights(config.start) if plan.stage != "rd" else None
-    kept, held_out = _pictures(plain, cache / "pictures")
-    module = _stage(plain, plan, kept, source)
+    torch.set_num_threads(config["threads"])
+    plan = make_plan(config)  # what is wrong with the settings is said before any work is done
+    source = find_weights(config["start"]) if plan.stage != "rd" else None
+    kept, held_out = _pictures(config, cache / "pictures")
+    module = _stage(config, plan, kept, source)
     last = folder / "last.ckpt"
-    if config.start and source is None and not last.exists():
-        start_from(module, Path(config.start))
+    if config["start"] and source is None and not last.exists():
+        start_from(module, Path(config["start"]))
 
     def snapshot() -> Weights:
-        return _exported(module, plain, source)
+        return _exported(module, config, source)
 
-    report = Report(held_out, config.report_minutes, snapshot, folder / "grids")
-    callbacks = [report, Checkpoint(folder, config.checkpoint_minutes), Progress(), StopAtBudget()]
-    trainer = _trainer(plain, folder, callbacks)
+    report = Report(held_out, config["report_minutes"], snapshot, folder / "grids")
+    callbacks = [report, Checkpoint(folder, config["checkpoint_minutes"]), Progress(), StopAtBudget()]
+    trainer = _trainer(config, folder, callbacks)
     _fit(trainer, module, last)
-    out = Path(config.out) if config.out else folder / "weights.safetensors"
+    out = Path(config["out"]) if config["out"] else folder / "weights.safetensors"
     if not trainer.is_global_zero:
         return out
-    return _write(_exported(module, plain, source, held_out if len(held_out) else kept[0][0]), out)
+    return _write(_exported(module, config, source, held_out if len(held_out) else kept[0][0]), out)
 
 
 def _pictures(config: dict[str, Any], cache: Path) -> tuple[list[tuple[Pictures, float]], Pictures]:
@@ -93,7 +103,10 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
 def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
     """Train to the end of the budget, from the checkpoint where there is one."""
     if last.exists():
-        print(f"going on from {last}")
+        try:
+            print(f"going on from {last}, step {torch.load(last, mmap=True, weights_only=True)['nlaic']['steps']}")
+        except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+            raise NlaicError(f"{last} is damaged or no checkpoint; remove it or choose another dir=") from error
     try:
         trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=False)
     except RuntimeError as error:
@@ -106,15 +119,19 @@ def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback])
     wanted = dict(config["trainer"])
     if wanted["precision"] == "auto":
         wanted["precision"] = "bf16-mixed" if bf16_is_faster() else "32-true"
-    return pl.Trainer(
-        **wanted,
-        max_epochs=-1,  # an endless stream; `StopAtBudget` ends it
-        logger=[_logger(name, folder / "logs") for name in config["logger"]["names"]],
-        callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    loggers = [_logger(name, folder / "logs") for name in config["logger"]["names"]]
+    try:
+        return pl.Trainer(
+            **wanted,
+            max_epochs=-1,  # an endless stream; `StopAtBudget` ends it
+            logger=loggers,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise NlaicError(f"trainer: {error}".splitlines()[0]) from error
 
 
 def _logger(name: str, folder: Path) -> Logger:
