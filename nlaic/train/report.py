@@ -16,6 +16,7 @@ from nlaic.codec import Codec
 from nlaic.engine import Execution, TorchEngine
 from nlaic.integer import QUALITIES
 from nlaic.nets.vae import HyperpriorVAE
+from nlaic.tiles import MULTIPLE, pad
 from nlaic.train.callbacks import shown
 from nlaic.train.data import Pictures
 from nlaic.weights import Weights
@@ -55,7 +56,7 @@ class Report(pl.Callback):
         self, held_out: Pictures, minutes: float, snapshot: Callable[[], Weights], folder: Path, pictures: int = 6
     ) -> None:
         self.minutes, self.snapshot, self.folder = minutes, snapshot, folder
-        self.pictures = [np.ascontiguousarray(held_out[n]) for n in range(min(pictures, len(held_out)))]
+        self.pictures = [whole(held_out[n]) for n in range(min(pictures, len(held_out)))]
         self.due, self.sums, self.count, self.since = 0.0, defaultdict[str, float](float), 0, 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
@@ -122,14 +123,19 @@ class Report(pl.Callback):
                 logger.experiment.add_image("original, decoded, difference", grid, step, dataformats="HWC")
 
 
+def whole(picture: np.ndarray) -> np.ndarray:
+    """The upper left part that needs no padding; all of a picture smaller than that."""
+    height, width = (max(n // MULTIPLE, 1) * MULTIPLE for n in picture.shape[:2])
+    return np.ascontiguousarray(picture[:height, :width])
+
+
 @torch.no_grad()
 def estimated_bpp(net: HyperpriorVAE, picture: np.ndarray, quality: float) -> float:
-    """Bits per pixel by the likelihoods, of the part of a picture that needs no padding."""
+    """Bits per pixel by the likelihoods, padding included."""
     device, training = next(net.parameters()).device, net.training
-    height, width = (n // 64 * 64 for n in picture.shape[:2])
-    x = torch.from_numpy(picture[:height, :width].copy()).to(device).permute(2, 0, 1)[None].float() / 255
+    x = torch.from_numpy(pad(picture)).to(device).permute(2, 0, 1)[None].float() / 255
     position = torch.tensor([quality * 10 / QUALITIES * (net.rates.anchors - 1)], device=device)
     net.eval()
     bits = net(x, position)["bits"]
     net.train(training)
-    return float(bits["y"] + bits["z"]) / (height * width)
+    return float(bits["y"] + bits["z"]) / (picture.shape[0] * picture.shape[1])
