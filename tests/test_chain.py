@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
-from nlaic.train.chain import run_chain
+from nlaic.train.chain import compose_chain, run_chain
 from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
 from nlaic.train.setup import settings_from
@@ -65,18 +65,28 @@ def small_chain(folder, out, *more):  # noqa: F811
 
 
 def test_a_chain_goes_from_stage_to_stage(folder, tmp_path, capsys):  # noqa: F811
-    words, config = small_chain(folder, tmp_path / "runs", "steps=1", f"out={tmp_path}/all.safetensors")
-    last = run_chain(config, words, plain, run)
-    weights = find_weights(str(tmp_path / "all.safetensors"))
-    assert last.read_bytes() == (tmp_path / "all.safetensors").read_bytes()
+    words, config = small_chain(folder, tmp_path / "runs", "steps=1")
+    chain = compose_chain(config, words, plain)
+    last = run_chain(chain, run)
+    weights = find_weights(str(last))
     assert {"training.rd", "training.discriminator", "training.adversarial", "training.boundary"} <= set(
         weights.metadata
     )
     assert weights.model_id == find_weights(str(tmp_path / "runs" / "rd" / "weights.safetensors")).model_id
     capsys.readouterr()
-    calls = []
-    run_chain(config, words, plain, lambda inner: calls.append(inner))
-    assert not calls and capsys.readouterr().out.count("done") == 4
+    assert (
+        run_chain(chain, lambda inner: pytest.fail("run twice")) == tmp_path / "runs" / "boundary" / weights.path.name
+    )
+    assert capsys.readouterr().out.count("done") == 4
+
+
+def test_a_chain_stops_where_a_link_does(folder, tmp_path):  # noqa: F811
+    words, config = small_chain(folder, tmp_path / "runs", "minutes=4")
+    chain = compose_chain(config, words, plain)
+    assert [inner["minutes"] for inner in chain.values()] == [1.0] * 4
+    seen = []
+    assert run_chain(chain, lambda inner: seen.append(inner["dir"]), start="mine") is None
+    assert seen == [str(tmp_path / "runs" / "rd")]
 
 
 def test_what_cannot_work_is_one_clear_error(tmp_path):
@@ -86,4 +96,4 @@ def test_what_cannot_work_is_one_clear_error(tmp_path):
     ):
         config = plain(["run=light", "data.root=photos", *words])
         with pytest.raises(NlaicError, match=message):
-            run_chain(config, words, plain, lambda inner: tmp_path)
+            compose_chain(config, words, plain)

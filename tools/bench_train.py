@@ -73,11 +73,9 @@ def make_parts(arguments: argparse.Namespace) -> tuple[dict[str, Callable[[], ob
     crops = Crops([(Pictures(noise, [(0, 600, 800)], []), 1.0)], patch, span, 0)
 
     def load() -> Batch:
-        x, position, numbers = (
-            torch.stack(v) for v in zip(*(crops.sample(n).values() for n in range(batch)), strict=True)
-        )
-        x = (x.float() / 255).contiguous(memory_format=torch.channels_last)
-        return Batch(x, position, SampleNoise(0, numbers, torch.device("cpu")))
+        drawn = crops.batch(range(batch))
+        x = (drawn["x"].float() / 255).contiguous(memory_format=torch.channels_last)
+        return Batch(x, drawn["position"], SampleNoise(0, drawn["number"], torch.device("cpu")))
 
     net = build(settings).to(memory_format=torch.channels_last)
     work = load()

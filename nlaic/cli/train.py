@@ -1,6 +1,7 @@
 """`nlaic-train`: one stage of training or a chain of them, configured by Hydra."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
@@ -23,7 +24,7 @@ def main() -> None:
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="train")
     def run_config(config: Any) -> None:
-        from nlaic.train.chain import run_chain
+        from nlaic.train.chain import compose_chain, run_chain
         from nlaic.train.run import run
 
         def plain(config: Any) -> Any:
@@ -32,7 +33,11 @@ def main() -> None:
         try:
             if config.links:
                 words = hydra.core.hydra_config.HydraConfig.get().overrides.task
-                run_chain(plain(config), words, lambda overrides: plain(hydra.compose("train", overrides)), run)
+                whole = plain(config)
+                chain = compose_chain(whole, words, lambda overrides: plain(hydra.compose("train", overrides)))
+                weights = run_chain(chain, run, whole["start"])
+                if weights and whole["out"]:
+                    Path(whole["out"]).write_bytes(weights.read_bytes())
             else:
                 run(plain(config))
         except MissingMandatoryValue as error:

@@ -42,16 +42,21 @@ class Checkpoint(pl.Callback):
 
 
 class StopAtBudget(pl.Callback):
-    """End the run cleanly when its minutes or steps are over, or when its loss is no number any more."""
+    """End the run cleanly when its minutes or steps are over, or when its loss is no number any more.
+
+    Args:
+        leg_minutes: of training in this start; the run goes on in the next.
+    """
 
     PATIENCE = 20
 
-    def __init__(self) -> None:
-        self.bad = 0
+    def __init__(self, leg_minutes: float | None = None) -> None:
+        self.leg, self.end, self.bad = 60 * (leg_minutes or math.inf), math.inf, 0
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """A run that was over stays as it is."""
-        trainer.should_stop = module.budget.progress(module.seconds, module.steps) >= 1
+        self.end = module.seconds + self.leg
+        trainer.should_stop = module.progress >= 1
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         """Look at the clock and at the loss."""
@@ -59,7 +64,7 @@ class StopAtBudget(pl.Callback):
         self.bad = 0 if loss is None or torch.isfinite(loss) else self.bad + 1
         if self.bad >= self.PATIENCE:
             raise NlaicError(f"training diverged: {self.PATIENCE} losses in a row are no number; lower the rate")
-        if module.budget.progress(module.seconds, module.steps) >= 1:
+        if module.progress >= 1 or module.seconds >= self.end:
             trainer.should_stop = True
 
 
@@ -90,8 +95,7 @@ class Progress(pl.Callback):
         speed = (module.steps - self.steps) * module.sampling.batch / (now - self.last)
         self.last, self.steps = now, module.steps
         words = shown({k: float(v) for k, v in trainer.callback_metrics.items() if k in self.SHOWN})
-        done = module.budget.progress(module.seconds, module.steps)
-        self.bar.update(self.task, completed=done, description=f"{words} {speed:.1f} patches/s")
+        self.bar.update(self.task, completed=module.progress, description=f"{words} {speed:.1f} patches/s")
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Leave it as it is."""

@@ -1,6 +1,6 @@
 """Several stages one after the other, each starting from the weights of the one before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,16 @@ class Link:
     epochs: float | None = None
 
 
-def run_chain(
-    config: dict[str, Any],
-    words: Sequence[str],
-    compose: Callable[[list[str]], dict[str, Any]],
-    run: Callable[[dict[str, Any]], Path],
-) -> Path:
-    """Run the links of a configuration; those whose weights are there already are not run again.
+def compose_chain(
+    config: dict[str, Any], words: Sequence[str], compose: Callable[[list[str]], dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The configuration of each link of a chain, by its name.
 
     Args:
-        config: with `links`; `dir` holds a folder for each.
-        words: what was overridden on the command line, for every link.
-        compose: a configuration from overrides.
-        run: one stage.
-
-    Returns:
-        the weights of the last link; a copy goes to `out` where that is given.
+        config: with `links`, `dir`, and `minutes` (each link takes its share), `steps` (each link takes all of them)
+            or neither (each link takes its epochs).
+        words: overrides of the whole chain, as on the command line.
+        compose: makes a configuration from overrides.
 
     Raises:
         NlaicError: if `dir` is missing, or nothing says how long a link is.
@@ -49,23 +43,40 @@ def run_chain(
         raise NlaicError("a chain of stages needs dir=RUN, for a folder for each")
     own = ("dir=", "out=", "start=", "minutes=", "steps=")
     words = [word for word in words if not word.startswith(own)]
-    weights: Path | None = None
-    links = [Link(**link) for link in config["links"]]
-    for link in links:
+    chain = {}
+    for link in (Link(**link) for link in config["links"]):
         folder = Path(config["dir"]) / link.name
-        done = folder / "weights.safetensors"
-        if done.exists():
-            print(f"{link.name}: done, {done}")
-        else:
-            print(f"{link.name}:", flush=True)
-            start = weights or config["start"]
-            more = [*_length(config, link), f"dir={folder}", "links=[]", *([f"start={start}"] if start else [])]
-            done = run(compose([*link.overrides, *words, *more]))
-        weights = done
-    if weights is None:
+        chain[link.name] = compose([*link.overrides, *words, *_length(config, link), f"dir={folder}", "links=[]"])
+    if not chain:
         raise NlaicError("a chain of stages needs at least one link")
-    if config["out"]:
-        Path(config["out"]).write_bytes(weights.read_bytes())
+    return chain
+
+
+def run_chain(
+    chain: Mapping[str, dict[str, Any]], run: Callable[[dict[str, Any]], Path | None], start: str | None = None
+) -> Path | None:
+    """Run the links of a chain; those whose weights are there already are not run again.
+
+    Args:
+        chain: configuration of each link, from `compose_chain`.
+        run: trains one stage; None where it stopped before its end.
+        start: what the first link starts from.
+
+    Returns:
+        the weights of the last link, or None where a link stopped before its end.
+    """
+    weights = None
+    for name, config in chain.items():
+        done = Path(config["dir"]) / "weights.safetensors"
+        if done.exists():
+            print(f"{name}: done, {done}")
+            weights = done
+            continue
+        print(f"{name}:", flush=True)
+        before = weights or start
+        weights = run(config | {"start": str(before) if before else None})
+        if weights is None:
+            return None
     return weights
 
 

@@ -9,14 +9,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from rich.progress import track
-from torch.utils.data import IterableDataset
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import IterableDataset, get_worker_info
 
 from nlaic.errors import NlaicError
 
@@ -71,7 +73,7 @@ def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
     shapes, unreadable = json.loads(index.read_text())
     if not shapes:
         raise NlaicError(f"data.root: none of the {len(files)} pictures in {root} can be read")
-    return Pictures(np.memmap(pixels, np.uint8, "r"), [tuple(s) for s in shapes], unreadable)
+    return Pictures(np.memmap(pixels, np.uint8, "c"), [tuple(s) for s in shapes], unreadable)
 
 
 def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
@@ -125,8 +127,8 @@ class Augmentation:
         if not 0 <= self.reduce <= 1:
             raise NlaicError(f"data.reduce must be 0..1, but got {self.reduce}")
 
-    def __call__(self, picture: np.ndarray, patch: int, rng: np.random.Generator) -> np.ndarray:
-        """A crop [patch, patch, 3] of a picture [H, W, 3], both sides at least `patch`."""
+    def __call__(self, picture: Tensor, patch: int, rng: np.random.Generator) -> Tensor:
+        """A crop [patch, patch, 3] of a picture [H, W, 3] of uint8, both sides at least `patch`."""
         side = patch
         if self.reduce and rng.random() < self.reduce:
             side = int(rng.integers(patch, min(2 * patch, *picture.shape[:2]) + 1))
@@ -134,11 +136,12 @@ class Augmentation:
         top, left = (int(rng.integers((n - side) // unit + 1)) * unit for n in picture.shape[:2])
         crop = picture[top : top + side, left : left + side]
         if side != patch:
-            reduced = Image.fromarray(np.ascontiguousarray(crop)).resize((patch, patch), Image.Resampling.LANCZOS)
-            crop = np.asarray(reduced)
+            planes = crop.permute(2, 0, 1)[None].float()
+            reduced = F.interpolate(planes, (patch, patch), mode="bicubic", antialias=True)
+            crop = reduced[0].round_().clamp_(0, 255).byte().permute(1, 2, 0)
         if self.flip and rng.random() < 0.5:
-            crop = crop[:, ::-1]
-        return np.rot90(crop, rng.integers(4)) if self.rotate else crop
+            crop = crop.flip(1)
+        return crop.rot90(int(rng.integers(4))) if self.rotate else crop
 
 
 @dataclass(frozen=True)
@@ -151,34 +154,35 @@ class Batch:
         noise: see `HyperpriorVAE.forward`; drawn for each sample by its own number.
     """
 
-    x: torch.Tensor
-    position: torch.Tensor
-    noise: Callable[[torch.Tensor], torch.Tensor]
+    x: Tensor
+    position: Tensor
+    noise: Callable[[Tensor], Tensor]
 
 
 class SampleNoise:
     """Uniform noise in -1/2..1/2 that depends on the seed and each sample's number, not on who else is in the batch."""
 
-    def __init__(self, seed: int, numbers: torch.Tensor, device: torch.device) -> None:
+    def __init__(self, seed: int, numbers: Tensor, device: torch.device) -> None:
         seeds = [hash((seed, number)) % 2**63 for number in numbers.tolist()]
         self.generators = [torch.Generator(device).manual_seed(value) for value in seeds]
 
-    def __call__(self, like: torch.Tensor) -> torch.Tensor:
+    def __call__(self, like: Tensor) -> Tensor:
         """[B, ...], a row for each sample."""
         rows = [torch.rand(like.shape[1:], generator=g, device=like.device) for g in self.generators]
         return torch.stack(rows) - 0.5
 
 
 class Crops(IterableDataset):
-    """An endless stream of samples: a crop [3, P, P] uint8, its place between the qualities, its number.
+    """An endless stream of batches: crops [B, 3, P, P] uint8, their places between the qualities, their numbers.
 
     Args:
         pictures: where from, those of each folder with its weight; any with a side below `patch` is left out.
         patch: side of a crop in pixels.
         span: the position is uniform in 0..span.
         seed: of every draw.
-        numbers: of the samples, in their order.
+        batches: numbers of the samples of each batch, in their order; workers of a loader take them in turn.
         augmentation: how a crop is taken.
+        device: where the pictures are kept, and crops taken.
     """
 
     def __init__(
@@ -187,36 +191,43 @@ class Crops(IterableDataset):
         patch: int,
         span: float,
         seed: int,
-        numbers: Iterable[int] | None = None,
+        batches: Iterable[Sequence[int]] = (),
         augmentation: Augmentation | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        self.patch, self.span, self.seed = patch, span, seed
-        self.numbers = count() if numbers is None else numbers
+        self.patch, self.span, self.seed, self.batches = patch, span, seed, batches
         self.augmentation = augmentation or Augmentation()
         self.folders = []
         for one, weight in pictures:
-            large = [i for i, (_, h, w) in enumerate(one.shapes) if min(h, w) >= patch]
+            large = [shape for shape in one.shapes if min(shape[1:]) >= patch]
             if not large:
                 raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (sampling.patch)")
-            self.folders.append((one, large, weight))
+            self.folders.append((torch.from_numpy(one.pixels).to(device), large, weight))
         self.until = np.cumsum([weight for *_, weight in self.folders])
 
-    def sample(self, number: int) -> dict[str, torch.Tensor]:
-        """Sample `number` of the stream; the same whenever it is asked for."""
+    def sample(self, number: int) -> tuple[Tensor, float]:
+        """Crop [3, P, P] and position of sample `number`; the same whenever it is asked for."""
         rng = np.random.default_rng((self.seed, number))
         which = int(np.searchsorted(self.until, rng.random() * self.until[-1], "right"))
-        pictures, large, _ = self.folders[which]
-        crop = self.augmentation(pictures[large[rng.integers(len(large))]], self.patch, rng)
-        position = torch.tensor(rng.random() * self.span, dtype=torch.float32)
-        picture_as_tensor = torch.from_numpy(crop.copy()).permute(2, 0, 1)
-        return {"x": picture_as_tensor, "position": position, "number": torch.tensor(number)}
+        pixels, large, _ = self.folders[which]
+        offset, height, width = large[rng.integers(len(large))]
+        picture = pixels[offset : offset + 3 * height * width].view(height, width, 3)
+        crop = self.augmentation(picture, self.patch, rng)
+        return crop.permute(2, 0, 1), rng.random() * self.span
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        return map(self.sample, self.numbers)
+    def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """A batch by the numbers of its samples."""
+        crops, positions = zip(*map(self.sample, numbers), strict=True)
+        return {"x": torch.stack(crops), "position": torch.tensor(positions), "number": torch.tensor(numbers)}
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        worker = get_worker_info()
+        every = islice(self.batches, worker.id, None, worker.num_workers) if worker else self.batches
+        return map(self.batch, every)
 
 
-def shares(first: int, batch: int, rank: int, world: int) -> Iterator[int]:
+def shares(first: int, batch: int, rank: int, world: int) -> Iterator[range]:
     """Numbers of the samples of one of `world` processes: its part of every batch, from the batch at `first` on."""
     part = batch // world
-    for start in count(first, batch):
-        yield from range(start + rank * part, start + (rank + 1) * part)
+    for start in count(first + rank * part, batch):
+        yield range(start, start + part)

@@ -26,7 +26,15 @@ from nlaic.train.callbacks import Checkpoint, Progress, StopAtBudget
 from nlaic.train.data import Pictures, load_pictures
 from nlaic.train.objectives import Objective
 from nlaic.train.report import Report, estimated_bpp
-from nlaic.train.setup import LATER, Plan, first_stage, make_plan, start_from, starting_pictures
+from nlaic.train.setup import (
+    LATER,
+    Plan,
+    compile_networks,
+    first_stage,
+    make_plan,
+    start_from,
+    starting_pictures,
+)
 from nlaic.train.stages import Budget, Stage
 from nlaic.weights import Weights, find_weights, user_folder
 
@@ -37,14 +45,14 @@ NOISE = (  # warnings that say nothing about a run
 )
 
 
-def run(config: dict[str, Any]) -> Path:
-    """Train one stage as configured, or go on where `dir` stopped, and export.
+def run(config: dict[str, Any]) -> Path | None:
+    """Train one stage as configured, or go on where `dir` stopped, and export at its end.
 
     Args:
         config: what `conf/train.yaml` composes to, as plain values.
 
     Returns:
-        the weights' path.
+        the weights' path; None where `leg_minutes` were over first.
 
     Raises:
         NlaicError: if a setting, a picture folder, a checkpoint or a pretrained network is not what it must be.
@@ -66,15 +74,25 @@ def run(config: dict[str, Any]) -> Path:
     last = folder / "last.ckpt"
     if config["start"] and source is None and not last.exists():
         start_from(module, Path(config["start"]))
+    if config["compile"]:
+        compile_networks(module.objective, config["compile"])
 
     def snapshot() -> Weights:
         return _exported(module, config, source)
 
     report = Report(held_out, config["report_minutes"], snapshot, folder / "grids")
-    callbacks = [report, Checkpoint(folder, config["checkpoint_minutes"]), Progress(), StopAtBudget()]
+    callbacks = [
+        report,
+        Checkpoint(folder, config["checkpoint_minutes"]),
+        Progress(),
+        StopAtBudget(config["leg_minutes"]),
+    ]
     trainer = _trainer(config, folder, callbacks)
     _fit(trainer, module, last)
     out = Path(config["out"]) if config["out"] else folder / "weights.safetensors"
+    if module.progress < 1:
+        print(f"stopped after {config['leg_minutes']} minutes; the same command goes on from {last}")
+        return None
     if not trainer.is_global_zero:
         return out
     return _write(_exported(module, config, source, held_out if len(held_out) else kept[0][0]), out)
@@ -88,7 +106,10 @@ def _pictures(config: dict[str, Any], cache: Path) -> tuple[list[tuple[Pictures,
         for name in folders[-1][0].unreadable:
             print(f"skipped, not readable: {name}")
     kept, held_out = folders[0][0].split(data["holdout"])
-    return [(kept, 1.0), *folders[1:]], held_out
+    folders[0] = (kept, 1.0)
+    if (count := sum(len(one) for one, _ in folders)) < (batch := config["sampling"]["batch"]):
+        raise NlaicError(f"sampling.batch is {batch}, but there are only {count} pictures to train on")
+    return folders, held_out
 
 
 def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]], source: Weights | None) -> Stage:

@@ -6,20 +6,22 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nlaic.errors import NlaicError
 from nlaic.export import network_state, restore
 from nlaic.nets.boundary import BoundarySettings, build_boundary
 from nlaic.nets.build import build, make_settings, start
 from nlaic.nets.discriminator import Discriminator
+from nlaic.nets.vae import HyperpriorVAE
 from nlaic.train.data import Augmentation, Crops, Pictures
 from nlaic.train.losses import Distortion
 from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate, Objective, RateDistortion
 from nlaic.train.optimisation import Optimisation
+from nlaic.train.perceptual import Trunk
 from nlaic.train.stages import Sampling, Stage
 from nlaic.weights import Weights
 
@@ -63,6 +65,10 @@ def make_plan(config: dict[str, Any]) -> Plan:
     unit = 128 if name == "boundary" else 64  # four blocks of multiples of 64
     if config["sampling"]["patch"] % unit:
         raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
+    backend = config["compile"]
+    if backend and backend not in torch.compiler.list_backends(exclude_tags=()):
+        known = ", ".join(torch.compiler.list_backends())
+        raise NlaicError(f"compile must be one of {known}, but got {backend!r}")
     return Plan(
         name,
         settings_from(Sampling, config["sampling"]),
@@ -99,6 +105,16 @@ def start_from(module: Stage, path: Path) -> None:
         raise NlaicError(f"start: cannot read {path}: {error.strerror}") from error
     except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
         raise NlaicError(f"start: {path} is not a checkpoint of this model") from error
+
+
+def compile_networks(objective: Objective, backend: str) -> None:
+    """Run a stage's networks through `torch.compile`; their names in checkpoints stay."""
+    for module in cast(nn.Module, objective).modules():
+        parts = [*module.children()] if isinstance(module, HyperpriorVAE) else []
+        if isinstance(module, (Discriminator, Trunk)) or module in objective.trained.values():
+            parts = parts or [module]
+        for part in parts:
+            part.compile(backend=backend)
 
 
 def _discriminate(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objective:
@@ -145,4 +161,4 @@ LATER = {
 def starting_pictures(pictures: Pictures, sampling: Sampling) -> list[Tensor]:
     """Six batches of eight crops [8, 3, P, P] in 0..1 to measure things on; none of them is trained on."""
     crops = Crops([(pictures, 1.0)], sampling.patch, 0.0, sampling.seed + 1)
-    return [torch.stack([crops.sample(8 * k + i)["x"] for i in range(8)]).float() / 255 for k in range(6)]
+    return [crops.batch(range(8 * k, 8 * k + 8))["x"].float() / 255 for k in range(6)]

@@ -17,6 +17,7 @@ from nlaic.train.objectives import Objective
 from nlaic.train.optimisation import Optimisation, lerp
 
 PRETRAINED = "objective.distortion."  # prefix of what checkpoints do not hold
+PICTURES_SHARE = 0.4  # of a GPU's free memory that pictures may take
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a step looks at: `batch` crops of `patch` pixels a side, drawn by `seed`."""
+    """What a step looks at: `batch` crops of `patch` pixels a side, drawn by `seed`.
+
+    Crops are taken by `workers` processes beside the training one (0: by itself), or on the GPU where pictures fit.
+    """
 
     batch: int = 8
     patch: int = 192
@@ -75,6 +79,11 @@ class Stage(pl.LightningModule):
         self._clock = 0.0
         self._turns: dict[str, list[int]] = {}
 
+    @property
+    def progress(self) -> float:
+        """The share of the run that is over, 0..1."""
+        return self.budget.progress(self.seconds, self.steps)
+
     def on_train_start(self) -> None:
         """Start the clock of the time budget."""
         self.restart_clock()
@@ -88,8 +97,7 @@ class Stage(pl.LightningModule):
         torch.manual_seed(hash((self.sampling.seed, self.steps)) % 2**31)
         x = (batch["x"].float() / 255).contiguous(memory_format=torch.channels_last)
         work = Batch(x, batch["position"], SampleNoise(self.sampling.seed, batch["number"], x.device))
-        done = self.budget.progress(self.seconds, self.steps)
-        factor = self.optimisation.factor(done, self.steps, self.steps * self.sampling.batch)
+        factor = self.optimisation.factor(self.progress, self.steps, self.steps * self.sampling.batch)
         watched: dict[str, Tensor | float] = {"rate": factor}
         for turn, module in self.objective.trained.items():
             losses = self.objective.losses(turn, work)
@@ -139,8 +147,16 @@ class Stage(pl.LightningModule):
         if s.batch % world:
             raise NlaicError(f"sampling.batch must be a multiple of the {world} processes, but got {s.batch}")
         numbers = shares(self.steps * s.batch, s.batch, self.trainer.global_rank, world)
-        crops = Crops(self.pictures, s.patch, float(self.objective.anchors - 1), s.seed, numbers, self.augmentation)
-        return DataLoader(crops, batch_size=s.batch // world)
+        span, device = float(self.objective.anchors - 1), self._pictures_device()
+        crops = Crops(self.pictures, s.patch, span, s.seed, numbers, self.augmentation, device)
+        return DataLoader(crops, batch_size=None, num_workers=s.workers if device is None else 0)
+
+    def _pictures_device(self) -> torch.device | None:
+        """The GPU, where all pictures fit into a part of its memory; else they stay in their memory map."""
+        size = sum(one.pixels.nbytes for one, _ in self.pictures)
+        if self.device.type != "cuda" or size > PICTURES_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            return None
+        return self.device
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep how far the run is; leave out the pretrained networks, which have files of their own."""
