@@ -45,6 +45,15 @@ def _ans() -> ModuleType:
     raise NlaicError("the entropy coder is missing: pip install compressai")
 
 
+def coder_is_installed() -> bool:
+    """Whether symbols can become bytes here."""
+    try:
+        _ans()
+    except NlaicError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Tables:
     """Frequency tables, all centred on zero.

@@ -55,7 +55,7 @@ def compose_chain(
 def run_chain(
     chain: Mapping[str, dict[str, Any]], run: Callable[[dict[str, Any]], Path | None], start: str | None = None
 ) -> Path | None:
-    """Run the links of a chain; those whose weights are there already are not run again.
+    """Run the links of a chain from behind the last one whose weights are there already.
 
     Args:
         chain: configuration of each link, from `compose_chain`.
@@ -65,16 +65,16 @@ def run_chain(
     Returns:
         the weights of the last link, or None where a link stopped before its end.
     """
-    weights = None
-    for name, config in chain.items():
-        done = Path(config["dir"]) / "weights.safetensors"
-        if done.exists():
-            print(f"{name}: done, {done}")
-            weights = done
-            continue
+    names = list(chain)
+    files = {name: Path(config["dir"]) / "weights.safetensors" for name, config in chain.items()}
+    done = max((number for number, name in enumerate(names) if files[name].exists()), default=-1)
+    weights = files[names[done]] if done >= 0 else None
+    if weights:
+        print(f"done: {', '.join(names[: done + 1])}, {weights}")
+    for name in names[done + 1 :]:
         print(f"{name}:", flush=True)
         before = weights or start
-        weights = run(config | {"start": str(before) if before else None})
+        weights = run(chain[name] | {"start": str(before) if before else None})
         if weights is None:
             return None
     return weights

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nlaic.errors import NlaicError
-from nlaic.train.perceptual import load_dists, load_lpips
+from nlaic.train.perceptual import Pretrained, dists_files, load_dists, load_lpips, lpips_files
 
 WITHOUT_NETWORK = ("mse", "ms_ssim")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
@@ -82,6 +82,13 @@ class Distortion(nn.Module):
         top, left = (int(torch.randint(n - side + 1, ())) for n in x.shape[-2:])
         window = (..., slice(top, top + side), slice(left, left + side))
         return x_hat[window], x[window]
+
+
+def network_files(name: str) -> tuple[Pretrained, ...]:
+    """The files that a distance reads."""
+    if name in WITHOUT_NETWORK:
+        return ()
+    return lpips_files(LPIPS[name]) if name in LPIPS else dists_files(DISTS[name])
 
 
 def _distance(name: str, networks: str | None) -> nn.Module:

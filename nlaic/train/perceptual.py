@@ -4,6 +4,7 @@ The packages `lpips` and `piq` would download their networks, and a training mac
 neither; tests hold both distances against theirs. The reference picture's features never enter the graph.
 """
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,17 +24,21 @@ DISTS_SIDE = 256  # DISTS looks at pictures whose smaller side is larger than th
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Where a network's convolutions are looked for: safetensors of ours, or the file torchvision downloads."""
+    """A file of a pretrained network: its name in a folder of ours, or another place where it may be."""
 
     file: str
-    torchvision: str
+    other: Path
 
 
-NETWORKS = {
-    "alex": Pretrained("alexnet_features.safetensors", "alexnet-owt-7be5be79.pth"),
-    "squeeze": Pretrained("squeezenet1_1_features.safetensors", "squeezenet1_1-b8a52dc0.pth"),
-    "vgg": Pretrained("vgg16_features.safetensors", "vgg16-397923af.pth"),
-    "vgg_2": Pretrained("vgg16_stage12.safetensors", "vgg16-397923af.pth"),
+def _hub(file: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / file
+
+
+CONVOLUTIONS = {  # and the files that torchvision downloads
+    "alex": Pretrained("alexnet_features.safetensors", _hub("alexnet-owt-7be5be79.pth")),
+    "squeeze": Pretrained("squeezenet1_1_features.safetensors", _hub("squeezenet1_1-b8a52dc0.pth")),
+    "vgg": Pretrained("vgg16_features.safetensors", _hub("vgg16-397923af.pth")),
+    "vgg_2": Pretrained("vgg16_stage12.safetensors", _hub("vgg16-397923af.pth")),
 }
 
 
@@ -223,41 +228,54 @@ def load_lpips(network: str, folder: str | None = None) -> Lpips:
     if network not in makers:
         raise NlaicError(f"loss: LPIPS is on {', '.join(makers)}, but got {network!r}")
     layers, taps = makers[network]()
-    trunk = _filled(Trunk(layers, taps), network, folder)
-    heads = _read(find(f"lpips_lin_{network}.safetensors", _lpips_package(network), folder, "lpips"))
-    values = [v for name, v in sorted(heads.items()) if name.startswith("lin")]
-    return Lpips(trunk, values)
+    convolutions, own = lpips_files(network)
+    trunk = _filled(Trunk(layers, taps), find(convolutions, folder), network)
+    heads = [v for name, v in sorted(read(find(own, folder)).items()) if name.startswith("lin")]
+    return Lpips(trunk, heads)
 
 
 def load_dists(stages: int = 5, folder: str | None = None) -> Dists:
     """DISTS over so many stages of VGG16; 5 is DISTS itself."""
     layers, taps = vgg16(stages, L2Pool)
-    trunk = _filled(Trunk(layers, taps), "vgg" if stages > 2 else "vgg_2", folder)
-    weights = _read(find("dists.safetensors", _hub("dists_weights.pt"), folder, "dists"))
+    convolutions, own = dists_files(stages)
+    trunk = _filled(Trunk(layers, taps), find(convolutions, folder), "vgg")
+    weights = read(find(own, folder))
     count = 3 + sum((64, 128, 256, 512, 512)[:stages])
     return Dists(trunk, weights["alpha"].flatten()[:count], weights["beta"].flatten()[:count])
 
 
-def find(file: str, other: Path, folder: str | None, loss: str) -> Path:
-    """The first that exists of `file` in the folder given, in $NLAIC_NETWORKS, and `other`, where packages keep it.
+def lpips_files(network: str) -> tuple[Pretrained, Pretrained]:
+    """What LPIPS reads: the network's convolutions, and its own heads, which the package `lpips` brings."""
+    spec = importlib.util.find_spec("lpips")
+    root = Path(spec.origin).parent if spec and spec.origin else Path("lpips")
+    heads = root / "weights" / "v0.1" / f"{network}.pth"
+    return CONVOLUTIONS[network], Pretrained(f"lpips_lin_{network}.safetensors", heads)
+
+
+def dists_files(stages: int) -> tuple[Pretrained, Pretrained]:
+    """What DISTS reads: VGG16's convolutions, and its own weights as piq downloads them."""
+    return CONVOLUTIONS["vgg" if stages > 2 else "vgg_2"], Pretrained("dists.safetensors", _hub("dists_weights.pt"))
+
+
+def find(wanted: Pretrained, folder: str | None) -> Path:
+    """The first that exists: in the folder given, in $NLAIC_NETWORKS, where other packages keep it.
 
     Raises:
         NlaicError: if there is none.
     """
-    places = [Path(p).expanduser() / file for p in (folder, os.environ.get(ENVIRONMENT)) if p]
-    for path in (*places, other):
+    places = [Path(p).expanduser() / wanted.file for p in (folder, os.environ.get(ENVIRONMENT)) if p]
+    for path in (*places, wanted.other):
         if path.is_file():
             return path
     raise NlaicError(
-        f"loss: {loss} needs {file} in loss.networks=DIR or ${ENVIRONMENT}, or {other}; loss=mse needs neither"
+        f"loss: {wanted.file} is missing; put it into loss.networks=DIR or ${ENVIRONMENT}, or have {wanted.other}; "
+        "loss=mse needs no network"
     )
 
 
-def _filled(trunk: Trunk, network: str, folder: str | None) -> Trunk:
-    """The trunk with its weights from the network's file."""
-    wanted = NETWORKS[network]
-    path = find(wanted.file, _hub(wanted.torchvision), folder, network)
-    state = {name: value for name, value in _read(path).items() if name in trunk.state_dict()}
+def _filled(trunk: Trunk, path: Path, network: str) -> Trunk:
+    """The trunk with its weights."""
+    state = {name: value for name, value in read(path).items() if name in trunk.state_dict()}
     try:
         trunk.load_state_dict(state)
     except RuntimeError as error:
@@ -265,21 +283,9 @@ def _filled(trunk: Trunk, network: str, folder: str | None) -> Trunk:
     return trunk.eval()
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, or of one that torch saved."""
     if path.suffix == ".safetensors":
         return load_file(path)
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
-
-
-def _hub(file: str) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / file
-
-
-def _lpips_package(network: str) -> Path:
-    """The heads that the package `lpips` brings, found without importing it."""
-    import importlib.util
-
-    spec = importlib.util.find_spec("lpips")
-    root = Path(spec.origin).parent if spec and spec.origin else Path("lpips")
-    return root / "weights" / "v0.1" / f"{network}.pth"

@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from nlaic.codec import Codec
 from nlaic.engine import Execution, TorchEngine
+from nlaic.entropy import coder_is_installed
 from nlaic.integer import QUALITIES
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.tiles import MULTIPLE, pad
@@ -43,7 +44,7 @@ class Report(pl.Callback):
     """Print a line and draw a grid every few minutes.
 
     Args:
-        held_out: pictures to code.
+        held_out: pictures to code, where an entropy coder is installed.
         minutes: between two lines.
         snapshot: makes weights of what the run has learned so far.
         folder: for the grids.
@@ -56,7 +57,8 @@ class Report(pl.Callback):
         self, held_out: Pictures, minutes: float, snapshot: Callable[[], Weights], folder: Path, pictures: int = 6
     ) -> None:
         self.minutes, self.snapshot, self.folder = minutes, snapshot, folder
-        self.pictures = [whole(held_out[n]) for n in range(min(pictures, len(held_out)))]
+        count = min(pictures, len(held_out)) if coder_is_installed() else 0  # no coder, no files
+        self.pictures = [whole(held_out[n]) for n in range(count)]
         self.due, self.sums, self.count, self.since = 0.0, defaultdict[str, float](float), 0, 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:

@@ -62,14 +62,14 @@ def run(config: dict[str, Any]) -> Path | None:
         warnings.filterwarnings("ignore", message)
     if config["minutes"] is None and config["steps"] is None:
         raise NlaicError("give minutes=N or steps=N: how long to train")
-    cache = user_folder("cache")
-    default = cache / "runs" / f"{config['model']['name']}-{config['stage']['name']}"
-    folder = Path(config["dir"]) if config["dir"] else default
+    folder = Path(
+        config["dir"] or user_folder("cache") / "runs" / f"{config['model']['name']}-{config['stage']['name']}"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config["threads"])
     plan = make_plan(config)  # what is wrong with the settings is said before any work is done
     source = find_weights(config["start"]) if plan.stage != "rd" else None
-    kept, held_out = _pictures(config, cache / "pictures")
+    kept, held_out = _pictures(config)
     module = _stage(config, plan, kept, source)
     last = folder / "last.ckpt"
     if config["start"] and source is None and not last.exists():
@@ -91,16 +91,17 @@ def run(config: dict[str, Any]) -> Path | None:
     _fit(trainer, module, last)
     out = Path(config["out"]) if config["out"] else folder / "weights.safetensors"
     if module.progress < 1:
-        print(f"stopped after {config['leg_minutes']} minutes; the same command goes on from {last}")
+        print(f"stopped after {config['leg_minutes']:.1f} minutes; the same command goes on from {last}")
         return None
     if not trainer.is_global_zero:
         return out
     return _write(_exported(module, config, source, held_out if len(held_out) else kept[0][0]), out)
 
 
-def _pictures(config: dict[str, Any], cache: Path) -> tuple[list[tuple[Pictures, float]], Pictures]:
+def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pictures]:
     """Those to train on with the weight of each folder, and those held out."""
     data, folders = config["data"], []
+    cache = Path(data["cache"] or user_folder("cache") / "pictures")
     for root, weight in {data["root"]: 1.0, **data["mix"]}.items():
         folders.append((load_pictures(Path(root), cache), float(weight)))
         for name in folders[-1][0].unreadable:
