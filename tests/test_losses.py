@@ -162,3 +162,19 @@ def test_every_loss_of_the_configuration_gives_a_gradient(file, networks):
     value, means = loss(x_hat, x)
     value.sum().backward()
     assert x_hat.grad.isfinite().all() and x_hat.grad.any() and set(means) == set(settings["terms"])
+
+
+@pytest.mark.parametrize(
+    ("terms", "tolerance"),
+    [({"ms_ssim": 1.0}, 1e-6), ({"mse": 1.0}, 1e-6), ({"lpips_alex": 1.0}, 0.05), ({"dists": 1.0}, 0.05)],
+)
+def test_a_loss_is_the_same_in_reduced_precision(terms, tolerance, networks):
+    """Of smooth pictures, whose variances are small differences of large numbers."""
+    torch.manual_seed(2)
+    x = torch.nn.functional.interpolate(torch.rand(2, 3, 5, 5), 192, mode="bicubic").clamp(0, 1)
+    x_hat = (x + 0.01 * torch.randn_like(x)).clamp(0, 1)
+    distortion = Distortion(terms, 1.0, str(networks), None)
+    wanted, _ = distortion(x_hat, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        reduced, _ = distortion(x_hat, x)
+    torch.testing.assert_close(reduced, wanted, rtol=tolerance, atol=1e-4)

@@ -135,12 +135,12 @@ class Trunk(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Pictures [B, 3, H, W] in 0..1 to the tapped features."""
+        """Pictures [B, 3, H, W] in 0..1 to the tapped features, float32 also where the layers run in less."""
         x, out = (x - self.mean) / self.std, []
         for number, layer in enumerate(self.features):
             x = layer(x)
             if number in self.taps:
-                out.append(x)
+                out.append(x.float())
         return out
 
 
@@ -204,22 +204,27 @@ class Dists(nn.Module):
             factor = DISTS_SIDE / min(x.shape[-2:])
             x, x_hat = (F.interpolate(v, scale_factor=factor, mode="bilinear") for v in (x, x_hat))
         with torch.no_grad():
-            reference = [_moments(f) for f in (x, *self.trunk(x))]
-        similarity, first = torch.zeros(len(x), device=x.device), 0
-        for features, (theirs, mean_y, var_y) in zip((x_hat, *self.trunk(x_hat)), reference, strict=True):
-            ours, mean_x, var_x = _moments(features)
+            reference = (x, *self.trunk(x))
+        features = (x_hat, *self.trunk(x_hat))
+        with torch.autocast(x.device.type, enabled=False):  # only the network may run in less than full precision
+            return 1 - self._similarity(features, reference)
+
+    def _similarity(self, features: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
+        similarity, first = torch.zeros(len(features[0]), device=features[0].device), 0
+        for ours, theirs in zip(features, reference, strict=True):
+            (mean_x, var_x), (mean_y, var_y) = _moments(ours), _moments(theirs)
             covariance = (ours * theirs).mean((2, 3)) - mean_x * mean_y
             means = (2 * mean_x * mean_y + 1e-6) / (mean_x.square() + mean_y.square() + 1e-6)
             structures = (2 * covariance + 1e-6) / (var_x + var_y + 1e-6)
             part = slice(first, first := first + ours.shape[1])
             similarity = similarity + means @ self.alpha[part] + structures @ self.beta[part]
-        return 1 - similarity
+        return similarity
 
 
-def _moments(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The features, their means and variances over space [B, C]."""
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and variances over space [B, C]."""
     mean = features.mean((2, 3))
-    return features, mean, (features - mean[:, :, None, None]).square().mean((2, 3))
+    return mean, (features - mean[:, :, None, None]).square().mean((2, 3))
 
 
 def load_lpips(network: str, folder: str | None = None) -> Lpips:
