@@ -37,7 +37,9 @@ ENVIRONMENT = "NLAIC_WEIGHTS"
 NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "g_s_perceptual.", "boundary.", "discriminator.", "encoder.")
 
 # SHA-256 of the files that come with the package, by file name.
-PINNED: dict[str, str] = {}
+PINNED: dict[str, str] = {
+    "light-5ec52ed4.safetensors": "5ec52ed4179e731f94a90422645a28db1ddd7dfb2bd3b0e4413f36a1eda82f57",
+}
 
 
 @dataclass(frozen=True)
