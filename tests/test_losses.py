@@ -1,5 +1,6 @@
 """Distances against the packages that are known for them, with the same networks put in."""
 
+import hashlib
 from pathlib import Path
 
 import lpips
@@ -35,6 +36,7 @@ def networks(tmp_path_factory) -> Path:
         features = maker(weights=None).features
         state = {f"features.{key}": value.contiguous() for key, value in features.state_dict().items()}
         save_file(state, folder / file)
+    (folder / "vgg16_stage12.safetensors").symlink_to(folder / "vgg16_features.safetensors")
     alpha, beta = torch.rand(2, 1, sum(CHANNELS), 1, 1)
     total = alpha.sum() + beta.sum()
     save_file({"alpha": alpha / total, "beta": beta / total}, folder / "dists.safetensors")
@@ -108,6 +110,13 @@ def test_lpips_with_the_real_network():
     torch.manual_seed(42)
     a, b = torch.rand(10, 3, 100, 100), torch.rand(10, 3, 100, 100)
     assert load_lpips("squeeze", str(SHARED / "weights"))(a, b).mean() == pytest.approx(0.1005, abs=1e-4)
+
+
+def test_what_was_used_is_known(networks):
+    distortion = Distortion({"mse": 1.0, "lpips_alex": 1.0, "dists": 1.0}, 1.0, str(networks))
+    vgg = networks / "vgg16_features.safetensors"
+    assert distortion.files[vgg.name] == hashlib.sha256(vgg.read_bytes()).hexdigest()
+    assert len(distortion.files) == 4 and not Distortion().files  # two networks, the weights of both distances
 
 
 def test_terms_add_up_and_pretrained_networks_stay_frozen(networks, pair):

@@ -166,25 +166,23 @@ def first_pass(y: Tensor) -> Tensor:
 
 def gaussian_bits(r: Tensor, log_scale: Tensor) -> Tensor:
     """-log2 of the mass that a zero-mean Gaussian gives to r-1/2 .. r+1/2 (Eq. 3 of the paper), elementwise."""
-    return _interval_bits(torch.special.log_ndtr, 6.0, r, log_scale)
+    scale = torch.exp(log_scale)
+    magnitude = _held(r.abs(), 0.5 + 6 * scale)
+    per_scale = math.sqrt(0.5) / scale
+    return 1 - torch.log2(torch.erfc((magnitude - 0.5) * per_scale) - torch.erfc((magnitude + 0.5) * per_scale))
 
 
 def logistic_bits(z: Tensor, log_scale: Tensor) -> Tensor:
     """-log2 of the mass that a zero-mean logistic density gives to z-1/2 .. z+1/2 (Eq. 4), elementwise."""
-    return _interval_bits(F.logsigmoid, 20.0, z, log_scale)
-
-
-def _interval_bits(
-    log_cumulative: Callable[[Tensor], Tensor], reach: float, value: Tensor, log_scale: Tensor
-) -> Tensor:
-    """-log2 of F(1/2 - |value|) - F(-1/2 - |value|) for a symmetric F of that scale.
-
-    In logarithms, and with the value held at `reach` scales but not its gradient: a symbol far outside its scale
-    costs about 30 bits, and still says so where it comes from and to its scale.
-    """
     scale = torch.exp(log_scale)
-    magnitude = value.abs()
-    magnitude = magnitude + (torch.minimum(magnitude, 0.5 + reach * scale) - magnitude).detach()
-    near = log_cumulative((0.5 - magnitude) / scale)
-    far = log_cumulative((-0.5 - magnitude) / scale)
+    magnitude = _held(z.abs(), 0.5 + 20 * scale)
+    near = F.logsigmoid((0.5 - magnitude) / scale)
+    far = F.logsigmoid((-0.5 - magnitude) / scale)
     return -(near + torch.log1p(-torch.exp((far - near).clamp(max=-1e-6)))) / math.log(2)
+
+
+def _held(magnitude: Tensor, reach: Tensor) -> Tensor:
+    """The value held at `reach` but not its gradient: a symbol far outside its scale costs about 30 bits, and still
+    says so where it comes from and to its scale.
+    """
+    return magnitude + (torch.minimum(magnitude, reach) - magnitude).detach()

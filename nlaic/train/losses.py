@@ -1,12 +1,13 @@
 """What the decoded picture is compared by (Eq. 2 of the paper): a weighted sum of named distances."""
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from nlaic.errors import NlaicError
-from nlaic.train.perceptual import Pretrained, dists_files, load_dists, load_lpips, lpips_files
+from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
 
 WITHOUT_NETWORK = ("mse", "ms_ssim")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
@@ -44,6 +45,9 @@ class Distortion(nn.Module):
         networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
         window: side of the random window that distances over a network look at; None: all of the patch.
 
+    Attributes:
+        files: SHA-256 of each pretrained network's file that is used.
+
     Raises:
         NlaicError: if a name is not known, or a network's file is missing.
     """
@@ -61,6 +65,8 @@ class Distortion(nn.Module):
         if unknown := sorted(set(self.weights) - set(TERMS)):
             raise NlaicError(f"loss.terms: {unknown[0]!r} is none of {', '.join(TERMS)}")
         self.distances = nn.ModuleDict({name: _distance(name, networks) for name in self.weights})
+        used = {find(file, networks) for name in self.weights for file in network_files(name)}
+        self.files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(used)}
 
     def forward(self, x_hat: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Two batches [B, 3, H, W] to the distortion [B] and the mean of each distance, to look at."""

@@ -42,10 +42,11 @@ class Muon(torch.optim.Optimizer):
         params: weights with at least two dimensions, or groups of them.
         lr: learning rate, about what Adam would take.
         momentum: of the gradient's running mean.
+        every: steps for which an orthogonal matrix is kept; weights take turns with a new one.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.95, every: int = 1) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "every": every})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -55,18 +56,20 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for p in group["params"]:
+            for number, p in enumerate(group["params"]):
                 if p.grad is not None:
                     with torch.autocast(p.device.type, enabled=False):  # the Gram iteration needs full precision
-                        self._update(p, group["lr"], group["momentum"])
+                        self._update(p, number, group)
         return loss
 
-    def _update(self, p: Tensor, lr: float, momentum: float) -> None:
+    def _update(self, p: Tensor, number: int, group: dict[str, Any]) -> None:
         assert p.grad is not None
-        state = self.state[p]
+        state, momentum, every = self.state[p], group["momentum"], group["every"]
         if not state:
-            state["mean"] = torch.zeros_like(p)
+            state["steps"], state["mean"] = 0, torch.zeros_like(p)
         mean = state["mean"].lerp_(p.grad, 1 - momentum)
-        matrix = torch.lerp(p.grad, mean, momentum).flatten(1)
-        rate = lr * RATE_LIKE_ADAM * math.sqrt(max(matrix.shape))
-        p.add_(orthogonalise(matrix).view_as(p), alpha=-rate)
+        if every == 1 or not state["steps"] or (state["steps"] + number) % every == 0:
+            state["direction"] = orthogonalise(torch.lerp(p.grad, mean, momentum).flatten(1)).view_as(p)
+        rate = group["lr"] * RATE_LIKE_ADAM * math.sqrt(max(p.flatten(1).shape))
+        p.add_(state["direction"], alpha=-rate)
+        state["steps"] += 1

@@ -20,6 +20,7 @@ class Optimisation:
     Attributes:
         kind: `muon` (convolutions; Adam for the rest) or `adam`.
         muon: Muon's learning rate.
+        muon_every: steps for which Muon keeps an orthogonal matrix; each costs as much as a twentieth of a step.
         adam: Adam's, for all that Muon leaves.
         slow: factor on it for the shortcut's kernels.
         fast: factor on it for what moves with the quality (steps, densities, offsets).
@@ -38,6 +39,7 @@ class Optimisation:
 
     kind: str = "muon"
     muon: float = 1e-3
+    muon_every: int = 1
     adam: float = 8e-4
     slow: float = 0.1
     fast: float = 4.0
@@ -84,7 +86,7 @@ class Optimisation:
             groups[kind_of(name, p)].append(p)
         if with_muon:
             own = {"matrix": self.muon, "scale": self.muon * self.scale}
-            matrices: list[torch.optim.Optimizer] = [Muon(_groups(groups, own))]
+            matrices: list[torch.optim.Optimizer] = [Muon(_groups(groups, own), every=self.muon_every)]
             return [*matrices, _adam(groups, rates)]
         return [_adam(groups, rates | {"matrix": self.adam, "scale": self.adam * self.scale})]
 

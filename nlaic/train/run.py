@@ -68,6 +68,8 @@ def run(config: dict[str, Any]) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config["threads"])
     plan = make_plan(config)  # what is wrong with the settings is said before any work is done
+    for file, digest in plan.distortion.files.items():
+        print(f"loss over {file}, SHA-256 {digest}")
     source = find_weights(config["start"]) if plan.stage != "rd" else None
     kept, held_out = _pictures(config)
     module = _stage(config, plan, kept, source)
@@ -78,7 +80,7 @@ def run(config: dict[str, Any]) -> Path | None:
         compile_networks(module.objective, config["compile"])
 
     def snapshot() -> Weights:
-        return _exported(module, config, source)
+        return _exported(module, config, plan, source)
 
     report = Report(held_out, config["report_minutes"], snapshot, folder / "grids")
     callbacks = [
@@ -95,7 +97,7 @@ def run(config: dict[str, Any]) -> Path | None:
         return None
     if not trainer.is_global_zero:
         return out
-    return _write(_exported(module, config, source, held_out if len(held_out) else kept[0][0]), out)
+    return _write(_exported(module, config, plan, source, held_out if len(held_out) else kept[0][0]), out)
 
 
 def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pictures]:
@@ -196,13 +198,14 @@ def quality_50(net: HyperpriorVAE, pictures: Pictures, bpp: float = 0.28, count:
     return float(np.clip(position, 0.3 * last, 0.7 * last))  # rates still rise everywhere with the quality
 
 
-def _metadata(module: Stage, config: dict[str, Any]) -> dict[str, str]:
+def _metadata(module: Stage, config: dict[str, Any], networks: dict[str, str]) -> dict[str, str]:
     """What there is to know about a stage, by its name."""
     name, patches = config["stage"]["name"], module.steps * module.sampling.batch
     pictures = sum(len(one) for one, _ in module.pictures)
     return {
         "stage": name,
-        f"loss.{name}": json.dumps(config["loss"]),
+        f"loss.{name}": json.dumps({"terms": config["loss"]["terms"], "scale": config["loss"]["scale"]}),
+        f"networks.{name}": json.dumps(networks),
         f"optimisation.{name}": json.dumps(asdict(module.optimisation)),
         f"training.{name}": f"{module.steps} steps, {patches} patches of {module.sampling.patch} from {pictures} "
         f"pictures, {module.seconds / 60:.0f} minutes",
@@ -210,14 +213,14 @@ def _metadata(module: Stage, config: dict[str, Any]) -> dict[str, str]:
 
 
 def _exported(
-    module: Stage, config: dict[str, Any], source: Weights | None, pictures: Pictures | None = None
+    module: Stage, config: dict[str, Any], plan: Plan, source: Weights | None, pictures: Pictures | None = None
 ) -> Weights:
     """The running mean of what was trained, as weights: a new codec, or `source` with one network more.
 
     A codec's quality 50 is where `pictures` take the rate meant for it, or half-way.
     """
     copied = {name: copy.deepcopy(network).cpu().float() for name, network in module.mean.items()}
-    metadata = _metadata(module, config)
+    metadata = _metadata(module, config, plan.distortion.files)
     if source is not None:
         stage = LATER[config["stage"]["name"]]
         metadata[stage.prefix] = json.dumps(config["stage"]["settings"])
