@@ -37,7 +37,7 @@ def main() -> None:
         try:
             plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         except MissingMandatoryValue as error:
-            _fail(str(error).splitlines()[0])
+            _fail(f"{error.full_key}=... must be given")
         _ended(lambda: _evaluate(plain))
 
     run_config()
