@@ -57,3 +57,15 @@ def test_presets_name_codecs_and_metrics_that_there_are(preset):
     known = {*metrics.METRICS, *metrics.SHORT, *fid.SET_METRICS, *fid.SHORT}
     assert specs and set(settings.metrics) <= known and settings.anchor in settings.codecs
     assert set(settings.settings) <= set(settings.codecs)
+
+
+def test_a_missing_extra_is_named_with_its_line():
+    code = "import sys; sys.modules['matplotlib'] = None; from nlaic.cli.evaluate import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.endswith("pip install 'nlaic[eval]'\n")
+
+
+def test_the_command_needs_nothing_heavy_to_start():
+    code = "import sys, nlaic.cli.evaluate; print(sorted({'torch', 'hydra', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
