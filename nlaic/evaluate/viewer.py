@@ -12,7 +12,7 @@ import numpy as np
 
 from nlaic.errors import NlaicError
 from nlaic.evaluate.codecs import parse
-from nlaic.evaluate.points import Picture, Point, PointTask, decode, encode, pixels
+from nlaic.evaluate.points import Picture, Point, PointTask, decode, entry_of, measure, pixels
 from nlaic.evaluate.store import as_image
 
 NEAR = 0.1  # a file that misses the rate by more than this share is not shown as being at it
@@ -35,13 +35,9 @@ def view(task: ViewTask) -> dict[str, Any] | None:
     The largest file that is within the rate is taken, or the next larger one where that is closer.
     """
     settings = _between(task)
-    rates: dict[float, float] = {}
 
     def rate(setting: float) -> float:
-        if setting not in rates:
-            entry, _ = encode(_point(task, setting))
-            rates[setting] = 8 * entry.file.stat().st_size / task.picture.pixels
-        return rates[setting]
+        return measure(_point(task, setting)).bpp  # kept, as every point
 
     place = bisect_right(settings, task.bpp, key=rate)
     near = settings[max(place - 1, 0) : place + 1]
@@ -49,17 +45,10 @@ def view(task: ViewTask) -> dict[str, Any] | None:
     if abs(rate(setting) - task.bpp) > NEAR * task.bpp:
         return None
     point = _point(task, setting)
-    entry, _ = encode(point)
-    decoded, _ = decode(point, entry)
-    if not entry.read():
-        entry.file.unlink(missing_ok=True)  # a file without a record is one that nobody looks for
-    return {
-        "codec": task.codec,
-        "setting": setting,
-        "bpp": rate(setting),
-        "bytes": round(rate(setting) * task.picture.pixels / 8),
-        "image": data_uri(decoded),
-    }
+    found = measure(point)
+    decoded, _ = decode(point, entry_of(point))
+    shown = {"codec": task.codec, "setting": setting, "bpp": found.bpp, "bytes": found.bytes}
+    return shown | {"image": data_uri(decoded)}
 
 
 def original(picture: Picture) -> str:

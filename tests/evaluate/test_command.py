@@ -16,7 +16,7 @@ def command(*arguments):
 
 def test_one_command_makes_everything_and_report_makes_it_again(folder, tmp_path):
     out = tmp_path / "out"
-    words = [f"data.root={folder}", f"out={out}", "codecs=[jpeg,webp]", "metrics=[psnr]", "jobs=1", "rates=[1.0]"]
+    words = [f"data.root={folder}", f"out={out}", "codecs=[jpeg,webp]", "metrics=[psnr]", "jobs=0", "rates=[1.0]"]
     done = command(*words, "+settings.jpeg=[5,40,80]", "+settings.webp=[5,40,80]", "viewer.pictures=1")
     assert done.returncode == 0, done.stderr
     assert "| PSNR (dB) at bpp | 1 |" in done.stdout and str(out / "report.html") in done.stdout
