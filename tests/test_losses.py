@@ -13,9 +13,9 @@ from torch import nn
 from torchvision import models
 
 from nlaic.errors import NlaicError
-from nlaic.perceptual import Dists, L2Pool, load_dists, load_lpips, vgg16
 from nlaic.resources import resource_folder
 from nlaic.train.losses import Distortion
+from nlaic.train.perceptual import Dists, L2Pool, load_dists, load_lpips, vgg16
 from tests.conftest import SHARED
 
 NETWORKS = {

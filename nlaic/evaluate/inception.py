@@ -5,6 +5,7 @@ package's own `dims=768`) stand in, and every name says so.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nlaic.errors import NlaicError
-from nlaic.evaluate.codecs import plugin
+from nlaic.evaluate.codecs import MissingError, plugin
+from nlaic.evaluate.metrics import ENVIRONMENT
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +104,22 @@ def unfold(state: Mapping[str, "torch.Tensor"], net: "nn.Module") -> None:
             module.bn.running_var.fill_(1.0 - module.bn.eps)
 
 
+def find(dims: int, networks: str | None) -> Path:
+    """The first file that exists: in the folder of networks, in $NLAIC_NETWORKS, where pytorch-fid keeps it.
+
+    Raises:
+        MissingError: if there is none.
+    """
+    import torch
+
+    file = WHOLE if dims == 2048 else PART
+    places = [Path(folder).expanduser() / file for folder in (networks, os.environ.get(ENVIRONMENT)) if folder]
+    for path in (*places, Path(torch.hub.get_dir()) / "checkpoints" / WHOLE):
+        if path.is_file():
+            return path
+    raise MissingError(f"no {file} in networks=DIR or ${ENVIRONMENT}, nor {WHOLE} where pytorch-fid keeps it")
+
+
 @lru_cache(maxsize=2)
 def load(dims: int, networks: str | None) -> Inception:
     """The network from the folder of networks, $NLAIC_NETWORKS or torch's cache.
@@ -112,9 +130,7 @@ def load(dims: int, networks: str | None) -> Inception:
     import torch
     from safetensors.torch import load_file
 
-    from nlaic.perceptual import find
-
-    path = find(WHOLE if dims == 2048 else PART, Path(torch.hub.get_dir()) / "checkpoints" / WHOLE, networks, "FID")
+    path = find(dims, networks)
     net = build()
     if path.name == PART:
         unfold({name: value.float() for name, value in load_file(path).items()}, net)

@@ -8,8 +8,10 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from nlaic.evaluate.programs import call, ffmpeg
 if TYPE_CHECKING:
     import torch
 
+ENVIRONMENT = "NLAIC_NETWORKS"  # the folder of networks, as in training
 PSNR_MOST = 100.0  # dB of equal pictures, whose PSNR is infinite: JSON and means know no infinity
 
 
@@ -109,15 +112,28 @@ def _load_ssimulacra2(networks: str | None) -> Measure:
 
 
 def _load_lpips(network: str, networks: str | None) -> Measure:
-    from nlaic.perceptual import load_lpips
+    from nlaic.train.perceptual import load_lpips
 
-    return _without_gradient(load_lpips(network, networks))
+    with _network(f"lpips_{network}"):
+        return _without_gradient(load_lpips(network, networks))
 
 
 def _load_dists(stages: int, networks: str | None) -> Measure:
-    from nlaic.perceptual import load_dists
+    from nlaic.train.perceptual import load_dists
 
-    return _without_gradient(load_dists(stages, networks))
+    with _network("dists" if stages == 5 else f"dists_{stages}"):
+        return _without_gradient(load_dists(stages, networks))
+
+
+@contextmanager
+def _network(name: str) -> Iterator[None]:
+    """A network that cannot be had, in the words of an evaluation."""
+    try:
+        yield
+    except NlaicError as error:
+        raise MissingError(
+            f"no good {FILES[name]} in networks=DIR or ${ENVIRONMENT}, nor the file that torchvision keeps"
+        ) from error
 
 
 def _without_gradient(distance: Any) -> Measure:
@@ -191,10 +207,6 @@ FILES = {  # of the networks, for `Metric.version`
 @lru_cache(maxsize=32)
 def networks_hash(name: str, networks: str | None) -> str:
     """First 8 digits of the SHA-256 of a metric's network, where it comes from a folder."""
-    import os
-
-    from nlaic.perceptual import ENVIRONMENT
-
     for folder in filter(None, (networks, os.environ.get(ENVIRONMENT))):
         path = Path(folder, FILES.get(name, ""))
         if path.is_file():

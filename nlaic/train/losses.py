@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nlaic.errors import NlaicError
-from nlaic.perceptual import load_dists, load_lpips
+from nlaic.train.perceptual import load_dists, load_lpips
 
 WITHOUT_NETWORK = ("mse", "ms_ssim")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
@@ -40,7 +40,7 @@ class Distortion(nn.Module):
     Args:
         terms: weight of each distance: `mse`, `ms_ssim`, `lpips_alex|squeeze|vgg`, `dists`, `dists_k` (k stages).
         scale: factor on the sum. With 255^2 lambda weighs the squared error of 0..255 pixels, as the field does.
-        networks: folder with the pretrained networks' files (`nlaic.perceptual.find`).
+        networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
         window: side of the random window that distances over a network look at; None: all of the patch.
 
     Raises:

@@ -221,7 +221,7 @@ def load_lpips(network: str, folder: str | None = None) -> Lpips:
     """LPIPS on `alex`, `squeeze` or `vgg`; `folder` holds the network's file and the heads (see `find`)."""
     makers = {"alex": alexnet, "squeeze": squeezenet, "vgg": vgg16}
     if network not in makers:
-        raise NlaicError(f"LPIPS is on {', '.join(makers)}, but got {network!r}")
+        raise NlaicError(f"loss: LPIPS is on {', '.join(makers)}, but got {network!r}")
     layers, taps = makers[network]()
     trunk = _filled(Trunk(layers, taps), network, folder)
     heads = _read(find(f"lpips_lin_{network}.safetensors", _lpips_package(network), folder, "lpips"))
@@ -238,7 +238,7 @@ def load_dists(stages: int = 5, folder: str | None = None) -> Dists:
     return Dists(trunk, weights["alpha"].flatten()[:count], weights["beta"].flatten()[:count])
 
 
-def find(file: str, other: Path, folder: str | None, what: str) -> Path:
+def find(file: str, other: Path, folder: str | None, loss: str) -> Path:
     """The first that exists of `file` in the folder given, in $NLAIC_NETWORKS, and `other`, where packages keep it.
 
     Raises:
@@ -248,7 +248,9 @@ def find(file: str, other: Path, folder: str | None, what: str) -> Path:
     for path in (*places, other):
         if path.is_file():
             return path
-    raise NlaicError(f"{what} needs {file} in the folder of networks given, in ${ENVIRONMENT}, or {other}")
+    raise NlaicError(
+        f"loss: {loss} needs {file} in loss.networks=DIR or ${ENVIRONMENT}, or {other}; loss=mse needs neither"
+    )
 
 
 def _filled(trunk: Trunk, network: str, folder: str | None) -> Trunk:
@@ -259,7 +261,7 @@ def _filled(trunk: Trunk, network: str, folder: str | None) -> Trunk:
     try:
         trunk.load_state_dict(state)
     except RuntimeError as error:
-        raise NlaicError(f"{path} is not {network}'s convolutions: {error}".splitlines()[0]) from error
+        raise NlaicError(f"loss: {path} is not {network}'s convolutions: {error}".splitlines()[0]) from error
     return trunk.eval()
 
 
