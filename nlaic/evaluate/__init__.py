@@ -1,0 +1,1 @@
+"""Evaluation: rate and distortion of this codec and others on real files (`nlaic-evaluate`)."""

@@ -1,0 +1,87 @@
+"""Each metric against another implementation or a published value."""
+
+import numpy as np
+import piq
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from nlaic.errors import NlaicError
+from nlaic.evaluate.codecs import MissingError
+from nlaic.evaluate.metrics import METRICS, PSNR_MOST, Pair, choose, load
+from tests.conftest import SHARED, smooth_picture
+
+NETWORKS = SHARED / "weights"
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    reference = np.asarray(smooth_picture(200, 176))
+    noise = np.random.default_rng(1).normal(0, 8, reference.shape)
+    return Pair(reference, np.clip(reference + noise, 0, 255).round().astype(np.uint8))
+
+
+def test_psnr_is_scikit_images(pair):
+    theirs = peak_signal_noise_ratio(pair.reference, pair.decoded)
+    assert load("psnr", None)(pair) == pytest.approx(theirs, abs=1e-9)
+    assert load("psnr", None)(Pair(pair.reference, pair.reference)) == PSNR_MOST
+
+
+def test_ms_ssim_is_piqs(pair):
+    assert load("ms_ssim", None)(pair) == pytest.approx(float(piq.multi_scale_ssim(*pair.unit)), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["psnr", "ms_ssim", "iw_ssim", "vif", "fsim", "ssimulacra2", "vmaf"])
+def test_more_noise_is_worse(name, pair):
+    noise = np.random.default_rng(2).normal(0, 20, pair.reference.shape)
+    worse = Pair(pair.reference, np.clip(pair.reference + noise, 0, 255).astype(np.uint8))
+    try:
+        measure = load(name, None)
+    except MissingError as error:
+        pytest.skip(str(error))
+    assert METRICS[name].higher_is_better and measure(pair) > measure(worse)
+
+
+def test_equal_pictures_have_the_best_vmaf(pair):
+    try:
+        measure = load("vmaf", None)
+    except MissingError as error:
+        pytest.skip(str(error))
+    assert measure(Pair(pair.reference, pair.reference)) > 97  # of one picture, without motion, it stops short of 100
+
+
+def test_vif_knows_which_picture_is_the_reference():
+    """More contrast than the original has is more than all of its information; less is less."""
+    reference = np.asarray(smooth_picture(96, 96))
+    more = np.clip(128 + (reference.astype(float) - 128) * 1.3, 0, 255).astype(np.uint8)
+    vif = load("vif", None)
+    assert vif(Pair(more, reference)) < 1 < vif(Pair(reference, more))
+
+
+def test_a_standard_without_its_network_is_not_called_by_its_name(tmp_path, monkeypatch):
+    if not NETWORKS.is_dir():
+        pytest.skip("the pretrained networks are not at hand")
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    chosen, skipped = choose(["psnr", "dists", "lpips"], str(NETWORKS))
+    assert [metric.name for metric in chosen] == ["psnr", "dists_2", "lpips_alex"]
+    assert chosen[1].stand_in_for == "DISTS" and "stand-in" in chosen[1].label
+    assert skipped[0].name == "dists" and "vgg16_features" in skipped[0].reason
+
+
+def test_lpips_of_published_pairs(kodak, pair):
+    """The same network through the package's own code is held in test_losses; here the wiring: order and range."""
+    measure = load("lpips_squeeze", str(NETWORKS))
+    picture = Image.open(kodak[0])
+    reference = np.asarray(picture)
+    assert measure(Pair(reference, reference)) == 0
+    small = np.asarray(picture.resize((96, 64)).resize(picture.size))
+    assert 0.3 < measure(Pair(reference, small)) < 1
+
+
+def test_without_networks_the_reason_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
+    chosen, skipped = choose(["lpips"], str(tmp_path))
+    assert not chosen and "alexnet_features.safetensors" in skipped[0].reason
+    with pytest.raises(NlaicError):
+        load("dists", str(tmp_path))

@@ -1,0 +1,147 @@
+"""Evaluations from settings to results, with codecs that do and do not work."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nlaic.evaluate import results
+from tests.conftest import smooth_picture
+from tests.evaluate.conftest import Coarse
+
+
+def test_points_are_real_files_and_means_are_labelled(evaluate, tmp_path):
+    found, _ = evaluate()
+    files = [path.stat().st_size for path in (tmp_path / "out" / "cache").rglob("*.bin")]
+    assert {point["bytes"] for point in found["points"]} <= set(files)
+    rows = [row for row in found["means"] if row["codec"] == "coarse" and row["setting"] == 3]
+    mine = [p for p in found["points"] if p["codec"] == "coarse" and p["setting"] == 3]
+    assert len(mine) == 3 and rows[0]["pictures"] == 3
+    assert rows[0]["bpp_mean"] == pytest.approx(np.mean([p["bpp"] for p in mine]))
+    assert rows[0]["bpp_set"] == pytest.approx(8 * sum(p["bytes"] for p in mine) / found["data"]["pixels"])
+    assert rows[0]["bpp_mean"] != rows[0]["bpp_set"]
+    assert rows[0]["metrics"]["psnr"] == pytest.approx(np.mean([p["metrics"]["psnr"] for p in mine]))
+
+
+def test_done_points_are_not_done_again(evaluate, folder):
+    first, _ = evaluate()
+    count = Coarse.encoded
+    (folder / "a.png").rename(folder / "renamed.png")  # the content is the key
+    second, _ = evaluate()
+    assert count and Coarse.encoded == count
+    kept = [{key: p[key] for key in ("setting", "bytes", "encode_s", "metrics")} for p in second["points"]]
+    assert all({key: p[key] for key in kept[0]} in kept for p in first["points"])
+
+
+def test_another_metric_needs_no_new_file_and_another_version_does(evaluate, monkeypatch):
+    evaluate()
+    count = Coarse.encoded
+    found, _ = evaluate(metrics=["psnr", "ssimulacra2"])
+    assert Coarse.encoded == count and None not in found["points"][0]["metrics"].values()
+    monkeypatch.setattr(Coarse, "version", "2")
+    evaluate()
+    assert Coarse.encoded > count
+
+
+def test_a_damaged_record_is_measured_again(evaluate, tmp_path):
+    first, _ = evaluate()
+    for path in (tmp_path / "out" / "cache").rglob("*.json"):
+        path.write_text("{")
+    second, _ = evaluate()
+    assert [p["bytes"] for p in first["points"]] == [p["bytes"] for p in second["points"]]
+
+
+def test_a_failing_picture_is_reported_and_the_rest_goes_on(evaluate, folder):
+    smooth_picture(240, 64).save(folder / "wide.png")
+    smooth_picture(64, 240).save(folder / "high.png")
+    (folder / "text.png").write_text("no picture")
+    found, watch = evaluate(codecs=["fails", "jpeg"])
+    reasons = {failure["picture"]: failure["reason"] for failure in found["failures"] if failure["codec"] != ""}
+    assert reasons == {"wide.png": "ValueError: too wide for me", "high.png": reasons["high.png"]}
+    assert "8x8 pixels of a picture of 64x240" in reasons["high.png"]
+    assert "text.png" in {failure["picture"] for failure in found["failures"]}
+    rows = [row for row in found["means"] if row["codec"] == "fails"]
+    assert {row["pictures"] for row in rows} == {3}
+    assert any("wide.png: ValueError" in note for note in watch.notes)
+
+
+def test_what_is_missing_is_skipped_with_its_reason(evaluate):
+    found, _ = evaluate(codecs=["missing", "jpeg"])
+    assert {"kind": "codec", "name": "missing", "reason": "not on this machine"} in found["skipped"]
+    assert [codec["name"] for codec in found["codecs"]] == ["jpeg"]
+
+
+def test_a_rate_out_of_reach_is_not_reached(evaluate):
+    found, _ = evaluate(codecs=["jpeg"], rates=[0.0001, 1.0], viewer={"pictures": ["a.png"], "bpp": 0.0001})
+    values = {row["bpp"]: row["metrics"]["psnr"] for row in found["at_rates"]}
+    assert values[0.0001] is None and values[1.0] > 20
+    assert found["viewer"][0]["not_reached"] == ["jpeg"] and not found["viewer"][0]["entries"]
+
+
+def test_the_viewer_gets_the_file_nearest_to_the_rate(evaluate):
+    found, _ = evaluate(codecs=["jpeg"], viewer={"pictures": ["a.png"], "bpp": 1.0})
+    (entry,) = found["viewer"][0]["entries"]
+    picture = smooth_picture(192, 176)
+    sizes = {}
+    for quality in range(1, 101):
+        sizes[quality] = 8 * jpeg_bytes(picture, quality) / (192 * 176)
+    best = min(abs(bpp - 1) for bpp in sizes.values())
+    assert abs(entry["bpp"] - 1) == pytest.approx(best) and entry["bpp"] == sizes[entry["setting"]]
+
+
+def jpeg_bytes(picture, quality):
+    from io import BytesIO
+
+    out = BytesIO()
+    picture.save(out, "JPEG", quality=quality, optimize=True)
+    return len(out.getvalue())
+
+
+def test_bad_settings_are_refused(refused, folder, tmp_path):
+    assert "no such folder" in refused(data={"root": str(tmp_path / "nowhere")})
+    (tmp_path / "empty").mkdir()
+    assert "no picture" in refused(data={"root": str(tmp_path / "empty")})
+    message = refused(codecs=["jpg"])
+    assert "'jpg' is none of light" in message and "heic" in message
+    message = refused(metrics=["ssim"])
+    assert "'ssim' is none of psnr" in message and "fid_768" in message
+    assert "allowed are speed" in refused(codecs=["avif:effort=3"])
+    assert "written name=value" in refused(codecs=["avif:3"])
+    assert "'webp' is none of codecs" in refused(settings={"webp": [3]})
+    assert "executor must be one of local, ray" in refused(executor="slurm")
+    assert "none of the codecs can be had: not on this machine" in refused(codecs=["missing"])
+    assert "'z.png' is none of the pictures" in refused(viewer={"pictures": ["z.png"], "bpp": 1})
+
+
+def test_an_output_folder_with_other_things_is_refused(evaluate, refused, folder, tmp_path):
+    found, _ = evaluate()
+    results.write_json(found, tmp_path / "out")
+    evaluate()
+    smooth_picture(64, 64).save(folder / "new.png")
+    assert "holds results of other pictures" in refused()
+    evaluate(force=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    assert "holds other files (letter.txt)" in refused(out=str(tmp_path / "home"))
+
+
+def test_pictures_too_small_are_left_out_and_said(evaluate, folder):
+    smooth_picture(64, 160).save(folder / "small.png")
+    found, _ = evaluate(codecs=["jpeg"], metrics=["ms_ssim", "psnr"])
+    values = {p["picture"]: p["metrics"]["ms_ssim"] for p in found["points"] if p["setting"] == 50}
+    assert values.pop("small.png") is None and None not in values.values()
+    assert any("ms_ssim needs sides from 161: 1 of 4" in text and "64x160" in text for text in found["warnings"])
+    row = next(row for row in found["means"] if row["setting"] == 50)
+    assert row["metrics"]["ms_ssim"] == pytest.approx(np.mean(list(values.values())))
+
+
+def test_equal_pictures_and_grey_files_do_not_break_json(evaluate, folder, tmp_path):
+    for path in folder.rglob("*.png"):
+        path.unlink()
+    Image.new("L", (176, 176), 128).save(folder / "grey.png")
+    found, _ = evaluate(codecs=["coarse", "jpeg"])
+    results.write_json(found, tmp_path / "out")
+    again = results.read_json(tmp_path / "out")
+    assert again["points"] == json.loads(json.dumps(found["points"]))
+    assert max(p["metrics"]["psnr"] for p in again["points"]) == 100
