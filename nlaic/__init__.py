@@ -39,7 +39,7 @@ def load(name_or_file: str = "light", *, device: str = "auto", threads: int | No
     Args:
         name_or_file: `light`, another name, or a path to a weights file.
         device: `auto`, `cpu` or `cuda`.
-        threads: of the processor; None leaves it to torch.
+        threads: of the processor, in all; None leaves it to torch. More than there are processors are not used.
 
     Raises:
         NlaicError: if there are no such weights; it names the places looked at.
@@ -78,10 +78,18 @@ def compress(
 
 
 def decompress(
-    data: bytes, *, realism: float | None = None, model: str | None = None, device: str = "auto"
+    data: bytes,
+    *,
+    realism: float | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    model: str | None = None,
+    device: str = "auto",
 ) -> "Image.Image":
-    """Decode the bytes of a .nlaic file; the weights are found by the file's model id, or are `model`."""
-    return load_for(data, model=model, device=device).decompress(data, realism=realism)
+    """Decode the bytes of a .nlaic file; the weights are found by the file's model id, or are `model`.
+
+    See `nlaic.codec.Codec.decompress` for the other arguments.
+    """
+    return load_for(data, model=model, device=device).decompress(data, realism=realism, region=region)
 
 
 def info(data: bytes) -> dict[str, Any]:

@@ -5,13 +5,14 @@ little and no more (`nlaic.integer` says why).
 """
 
 import copy
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nlaic.ahead import processors
 from nlaic.errors import NlaicError
 from nlaic.weights import Weights
 
@@ -37,6 +38,9 @@ class Engine(Protocol):
     def synthesis(self, y_hat: np.ndarray, realism: float = 0.0) -> np.ndarray:
         """g_s: y_hat in its own units to a block uint8 [H, W, 3]; realism 0..1 leads to the second decoder."""
 
+    def beside_a_worker(self) -> AbstractContextManager[bool]:
+        """Leave one of the threads allowed to somebody else meanwhile; gives False where there is none to spare."""
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -44,7 +48,8 @@ class Execution:
 
     Attributes:
         device: `auto`, `cpu` or `cuda`.
-        threads: of the processor; None leaves torch's choice.
+        threads: of the processor, in all, and never more than it has; None: as many as torch thinks right, and a
+            worker beside them.
         precision: `fp32`, `bf16` or `fp16`, of g_a and g_s.
         channels_last: memory format of the convolutions.
     """
@@ -65,8 +70,9 @@ class TorchEngine:
 
         self.execution = execution or Execution()
         self.device = _device(self.execution.device)
+        self._threads = min(self.execution.threads or torch.get_num_threads(), processors())
         if self.execution.threads:
-            torch.set_num_threads(self.execution.threads)
+            torch.set_num_threads(self._threads)
         net = build(make_settings(weights.architecture, weights.settings))
         state = {
             name: torch.from_numpy(np.asarray(tensor, np.float32))
@@ -117,6 +123,22 @@ class TorchEngine:
             x_hat = self._decoder(realism)(self._tensor(y_hat)).float()
             pixels = x_hat[0].mul_(255).round_().clamp_(0, 255).to(torch.uint8)
             return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+    @contextmanager
+    def beside_a_worker(self) -> Iterator[bool]:
+        """See `Engine`. Two threads are worth more to the transforms, which take far longer than entropy decoding."""
+        import torch
+
+        if self.execution.threads is None or self.device.type != "cpu":
+            yield True
+        elif self._threads < 3:
+            yield False
+        else:
+            torch.set_num_threads(self._threads - 1)
+            try:
+                yield True
+            finally:
+                torch.set_num_threads(self._threads)
 
     def _decoder(self, realism: float) -> "torch.nn.Module":
         """g_s, or the one between it and the second decoder: their weights mixed (the second began as the first)."""

@@ -35,6 +35,9 @@ def _parser() -> command.Parser:
         metavar="R",
         help="0 (faithful) to 1 (natural-looking); accepted, has an effect once there are two decoders",
     )
+    parser.add_argument(
+        "--region", type=command.region, metavar="X,Y,W,H", help="only this part of the picture, in pixels"
+    )
     return parser
 
 
@@ -58,7 +61,7 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
     if model_id not in codecs:
         codecs[model_id] = nlaic.load_for(data, model=args.model, device=args.device, threads=args.threads)
     start = perf_counter()
-    image = codecs[model_id].decompress(data, realism=args.realism)
+    image = codecs[model_id].decompress(data, realism=args.realism, region=args.region)
     seconds = perf_counter() - start
     write_output(job.target, encode_picture(image, format), force=args.force, parents=args.recursive)
     report.line(result_line(job.name, image.size, len(data), seconds))
