@@ -82,6 +82,7 @@ def decompress(
     *,
     realism: float | None = None,
     region: tuple[int, int, int, int] | None = None,
+    boundary_filter: bool = True,
     model: str | None = None,
     device: str = "auto",
 ) -> "Image.Image":
@@ -89,7 +90,8 @@ def decompress(
 
     See `nlaic.codec.Codec.decompress` for the other arguments.
     """
-    return load_for(data, model=model, device=device).decompress(data, realism=realism, region=region)
+    codec = load_for(data, model=model, device=device)
+    return codec.decompress(data, realism=realism, region=region, boundary_filter=boundary_filter)
 
 
 def info(data: bytes) -> dict[str, Any]:

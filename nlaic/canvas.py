@@ -34,7 +34,7 @@ class Source:
 
     def block(self, number: int) -> np.ndarray:
         """A block's pixels, padded: uint8 [H, W, 3]."""
-        return pad(np.asarray(_cut(self.picture, self.grid.box(number))))
+        return pad(np.asarray(cut(self.picture, self.grid.box(number))))
 
 
 class Canvas:
@@ -78,10 +78,10 @@ class Canvas:
     def crop(self, box: Box) -> Image.Image:
         """A box of the whole picture."""
         left, top = self.box[:2]
-        return _cut(self.image, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+        return cut(self.image, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
 
 
-def _cut(image: Image.Image, box: Box) -> Image.Image:
+def cut(image: Image.Image, box: Box) -> Image.Image:
     """A box of a picture, black where it is outside; the picture itself where it is all of it.
 
     Pillow's own `crop` refuses large boxes as decompression bombs.

@@ -29,6 +29,7 @@ from nlaic.integer import QUALITIES, IntegerScaleNetwork
 from nlaic.picture import to_rgb
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
+from nlaic.seams import SeamFilter
 from nlaic.search import PLANS, Block, search
 from nlaic.target import close_to, largest_within
 from nlaic.tiles import MULTIPLE, Grid, region_box
@@ -111,7 +112,12 @@ class Codec:
         return self._fit(source, latents, max_bytes, effort, progress)
 
     def decompress(
-        self, data: bytes, *, realism: float | None = None, region: tuple[int, int, int, int] | None = None
+        self,
+        data: bytes,
+        *,
+        realism: float | None = None,
+        region: tuple[int, int, int, int] | None = None,
+        boundary_filter: bool = True,
     ) -> Image.Image:
         """Decode the bytes of a .nlaic file to an RGB picture.
 
@@ -119,6 +125,7 @@ class Codec:
             data: the file.
             realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
             region: (x, y, width, height) of the part wanted, in pixels; only the blocks that it needs are decoded.
+            boundary_filter: smooth the seams between blocks, where the weights hold a filter for it.
 
         Raises:
             FormatError: if the file is damaged, or of other weights.
@@ -135,7 +142,8 @@ class Codec:
             )
         grid, rate = Grid(header.width, header.height, header.block), rate_at(self.weights.tensors, header.quality)
         wanted = region_box(region, header.width, header.height)
-        numbers = sorted(grid.touched_by(wanted))
+        seams = SeamFilter(grid, wanted, self.engine.boundary) if boundary_filter and self.engine.boundary else None
+        numbers = seams.numbers if seams else sorted(grid.touched_by(wanted))
         canvas = Canvas(grid, numbers)
         with self.engine.beside_a_worker() as spare:
             symbols = ahead(
@@ -143,6 +151,8 @@ class Codec:
             )
             for number, decoded in zip(numbers, symbols, strict=True):
                 canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism or 0.0))
+                if seams:
+                    seams.pasted(canvas, number)
         return canvas.crop(wanted)
 
     def symbols(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:

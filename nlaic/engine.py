@@ -5,6 +5,7 @@ little and no more (`nlaic.integer` says why).
 """
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from nlaic.ahead import processors
 from nlaic.errors import NlaicError
+from nlaic.seams import MULTIPLE, BoundaryFilter
 from nlaic.weights import Weights
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 class Engine(Protocol):
     """The transforms of one codec. y and mean are float32 [C, h, w] in steps where not said otherwise."""
+
+    boundary: BoundaryFilter | None  # where the weights hold one
 
     def analysis(self, pixels: np.ndarray) -> np.ndarray:
         """g_a: a block uint8 [H, W, 3], both sides multiples of 64, to y in its own units [C, H/16, W/16]."""
@@ -91,6 +95,7 @@ class TorchEngine:
             if name.startswith("g_s_perceptual.")
         }
         self._perceptual, self._mixed = perceptual, (0.0, self.net.g_s)
+        self.boundary: BoundaryFilter | None = TorchFilter(weights, self) if "boundary" in weights.metadata else None
 
     def analysis(self, pixels: np.ndarray) -> np.ndarray:
         """See `Engine`."""
@@ -98,7 +103,7 @@ class TorchEngine:
 
         def run() -> "torch.Tensor":
             x = torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None].float() / 255
-            with self._reduced():
+            with self.reduced():
                 return self.net.g_a(x).float()
 
         return self._array(run)
@@ -119,7 +124,7 @@ class TorchEngine:
         """See `Engine`."""
         import torch
 
-        with torch.inference_mode(), self._reduced():
+        with torch.inference_mode(), self.reduced():
             x_hat = self._decoder(realism)(self._tensor(y_hat)).float()
             pixels = x_hat[0].mul_(255).round_().clamp_(0, 255).to(torch.uint8)
             return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
@@ -162,7 +167,8 @@ class TorchEngine:
         with torch.inference_mode():
             return run()[0].contiguous().cpu().numpy()
 
-    def _reduced(self) -> AbstractContextManager[Any]:
+    def reduced(self) -> AbstractContextManager[Any]:
+        """What the transforms run in: their precision."""
         import torch
 
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -170,6 +176,36 @@ class TorchEngine:
         if precision not in ("fp32", *kinds):
             raise NlaicError(f"precision must be fp32, bf16 or fp16, but got {precision!r}")
         return torch.autocast(self.device.type, kinds.get(precision), enabled=precision in kinds)
+
+
+class TorchFilter:
+    """The filter on strips by torch; see `nlaic.seams.BoundaryFilter`."""
+
+    def __init__(self, weights: Weights, engine: TorchEngine) -> None:
+        from nlaic.export import network_state
+        from nlaic.nets.boundary import BoundarySettings, build_boundary
+
+        settings = BoundarySettings(**json.loads(weights.metadata["boundary"]))
+        network = build_boundary(settings)
+        network.load_state_dict(network_state(weights, "boundary"))
+        self.reach, self.sigma, self._engine = network.reach, settings.sigma, engine
+        self._network = network.requires_grad_(False).eval().to(engine.device)
+        if self.reach > MULTIPLE:
+            raise NlaicError(
+                f"weights {weights.path}: the boundary filter reaches {self.reach} pixels, allowed: {MULTIPLE}"
+            )
+
+    def correction(self, strip: np.ndarray) -> np.ndarray:
+        """See `nlaic.seams.BoundaryFilter`."""
+        import torch
+
+        with torch.inference_mode(), self._engine.reduced():
+            x = (
+                torch.tensor(np.ascontiguousarray(strip), device=self._engine.device).permute(2, 0, 1)[None].float()
+                / 255
+            )
+            delta = (self._network(x).float() - x) * 255
+            return delta[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _device(name: str) -> "torch.device":

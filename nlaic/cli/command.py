@@ -2,11 +2,13 @@
 
 import argparse
 import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
+from nlaic.ahead import processors
 from nlaic.cli.files import Job, UsageError
 from nlaic.cli.progress import Reporter, StopError, reason, say
 from nlaic.errors import NlaicError
@@ -91,6 +93,17 @@ def add_file_options(parser: Parser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
     parser.add_argument("--quiet", action="store_true", help="only errors")
+
+
+def limit_threads(command: str, threads: int | None) -> None:
+    """Hold NumPy's matrix products to the threads asked for (before NumPy is imported); say where it is too many."""
+    if threads is None:
+        return
+    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+    if threads > processors():
+        say(
+            f"{command}: note: {threads} threads asked for, but {processors()} is all there are to run them", sys.stderr
+        )
 
 
 def check_stdout(jobs: Sequence[Job]) -> bool:

@@ -21,6 +21,7 @@ SUFFIX = ".nlaic"
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
     args = _parser().parse_args(argv)
+    command.limit_threads(NAME, args.threads)
     command.run(NAME, lambda: _compress_all(args))
 
 

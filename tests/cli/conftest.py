@@ -57,7 +57,8 @@ def stub(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder to be in."""
+    """An empty folder to be in; what the commands set in the environment is taken back."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

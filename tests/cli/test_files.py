@@ -132,6 +132,21 @@ def test_the_real_codec_end_to_end(folder, run, tiny_model):
     assert (folder / "a.nlaic").stat().st_size == facts["bytes"]
 
 
+def test_a_region_and_seams_left_alone(folder, run, stub):
+    picture("a.png")
+    run("compress a.png")
+    assert run("decompress a.nlaic -o b.png --region 1,2,3,4 --no-boundary-filter")[0] == 0
+    assert run("decompress a.nlaic -o c.png")[0] == 0
+    assert [(c.region, c.boundary_filter) for c in stub.calls[1:]] == [((1, 2, 3, 4), False), (None, True)]
+
+
+def test_more_threads_than_processors_are_noted(folder, run, stub):
+    picture("a.png")
+    code, _, errors = run("compress a.png --threads 4096")
+    assert code == 0
+    assert len(errors) == 1 and "4096 threads asked for, but" in errors[0]
+
+
 def test_weights_that_are_nowhere(folder, run, tiny_model, monkeypatch):
     monkeypatch.setenv("NLAIC_WEIGHTS", str(folder))
     picture("a.png")
