@@ -16,7 +16,8 @@ from nlaic.tiles import Grid
 from tests.conftest import smooth_picture
 
 MEMORY = """
-import resource, sys
+import sys
+from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 import nlaic
@@ -26,7 +27,7 @@ def run(width, height, block):
     image = Image.fromarray(np.broadcast_to(row, (height, width, 3)).copy())
     return codec.decompress(codec.compress(image, 10, effort=1, block=block)).size
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 run(512, 256, (256, 256))
 small = peak()
 width, height = 3072, 2560
@@ -47,14 +48,14 @@ def coded(codec):
     return data, np.asarray(codec.decompress(data))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the peak is counted in other units elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_memory_grows_by_the_raster_alone(tiny_model):
     """Two rasters of 4 bytes a pixel, the picture's and the decoder's, and a little; floats of all blocks would be 12
-    bytes a pixel, y of all blocks 5."""
+    bytes a pixel more, y of all blocks 5."""
     command = [sys.executable, "-c", MEMORY, str(tiny_model)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 11
+    assert float(done.stdout) < 10.5
 
 
 @pytest.mark.parametrize(
