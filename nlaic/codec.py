@@ -266,16 +266,26 @@ def _check(effort: int, block: tuple[int, int], bpp: float | None, max_bytes: in
         raise NlaicError(f"a target must be above 0, but got {bpp if bpp is not None else max_bytes}")
 
 
-def load(name_or_file: str = "light", *, device: str = "auto", threads: int | None = None) -> Codec:
+def load(
+    name_or_file: str = "light", *, device: str = "auto", threads: int | None = None, precision: str = "auto"
+) -> Codec:
     """A codec by the name of its weights or by their file."""
-    return _codec(find_weights(name_or_file), device, threads)
+    return _codec(find_weights(name_or_file), Execution(device, threads, precision))
 
 
-def load_for(data: bytes, *, model: str | None = None, device: str = "auto", threads: int | None = None) -> Codec:
+def load_for(
+    data: bytes,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+) -> Codec:
     """The codec that a file needs: by its model id, or with the weights given."""
     file = container.unpack(data)
-    return _codec(find_weights(model) if model else find_by_model_id(file.header.model_id), device, threads)
+    weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
+    return _codec(weights, Execution(device, threads, precision))
 
 
-def _codec(weights: Weights, device: str, threads: int | None) -> Codec:
-    return Codec(weights, TorchEngine(weights, Execution(device=device, threads=threads)))
+def _codec(weights: Weights, execution: Execution) -> Codec:
+    return Codec(weights, TorchEngine(weights, execution))

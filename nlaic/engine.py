@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
 class Engine(Protocol):
     """The transforms of one codec. y and mean are float32 [C, h, w] in steps where not said otherwise."""
 
@@ -54,14 +57,14 @@ class Execution:
         device: `auto`, `cpu` or `cuda`.
         threads: of the processor, in all, and never more than it has; None: as many as torch thinks right, and a
             worker beside them.
-        precision: `fp32`, `bf16` or `fp16`, of g_a and g_s.
-        channels_last: memory format of the convolutions.
+        precision: `fp32`, `bf16` or `fp16`, of g_a, g_s and the boundary filter; `auto`: bf16 where it is faster.
+        channels_last: memory format of their convolutions; None: where bf16 or fp16 is used.
     """
 
     device: str = "auto"
     threads: int | None = None
-    precision: str = "fp32"
-    channels_last: bool = False
+    precision: str = "auto"
+    channels_last: bool | None = None
 
 
 class TorchEngine:
@@ -88,7 +91,12 @@ class TorchEngine:
             raise NlaicError(f"weights {weights.path}: {weights.architecture} needs {missing[0]} ({len(missing)} lack)")
         net.load_state_dict(state, strict=False)
         net.requires_grad_(False).eval().to(self.device)
-        self.net = net.to(memory_format=torch.channels_last) if self.execution.channels_last else net
+        self.precision = self._precision()
+        last = self.precision != "fp32" if self.execution.channels_last is None else self.execution.channels_last
+        self.memory_format = torch.channels_last if last else torch.contiguous_format
+        for transform in (net.g_a, net.g_s):
+            transform.to(memory_format=self.memory_format)
+        self.net = net
         perceptual = {
             name.partition(".")[2]: torch.from_numpy(np.asarray(tensor, np.float32)).to(self.device)
             for name, tensor in weights.tensors.items()
@@ -172,10 +180,17 @@ class TorchEngine:
         import torch
 
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        return torch.autocast(self.device.type, kinds.get(self.precision), enabled=self.precision in kinds)
+
+    def _precision(self) -> str:
+        from nlaic.nets.precision import bf16_is_faster
+
         precision = self.execution.precision
-        if precision not in ("fp32", *kinds):
-            raise NlaicError(f"precision must be fp32, bf16 or fp16, but got {precision!r}")
-        return torch.autocast(self.device.type, kinds.get(precision), enabled=precision in kinds)
+        if precision not in PRECISIONS:
+            raise NlaicError(f"precision must be one of {', '.join(PRECISIONS)}, but got {precision!r}")
+        if precision == "auto":
+            return "bf16" if bf16_is_faster(self.device.type) else "fp32"
+        return precision
 
 
 class TorchFilter:
@@ -189,7 +204,7 @@ class TorchFilter:
         network = build_boundary(settings)
         network.load_state_dict(network_state(weights, "boundary"))
         self.reach, self.sigma, self._engine = network.reach, settings.sigma, engine
-        self._network = network.requires_grad_(False).eval().to(engine.device)
+        self._network = network.requires_grad_(False).eval().to(engine.device).to(memory_format=engine.memory_format)
         if self.reach > MULTIPLE:
             raise NlaicError(
                 f"weights {weights.path}: the boundary filter reaches {self.reach} pixels, allowed: {MULTIPLE}"

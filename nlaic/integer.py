@@ -66,11 +66,17 @@ class IntegerLayer:
             edged = np.pad(levels, ((1, 1), (1, 1), (0, 0)), mode="edge")
             levels = np.concatenate([edged[y : y + h, x : x + w] for y in range(3) for x in range(3)], axis=2)
         sums = levels.reshape(h * w, -1).astype(self._matrix.dtype) @ self._matrix
-        return sums.astype(np.int64).reshape(h, w, -1) + self.bias
+        accumulators = sums.astype(np.int64).reshape(h, w, -1)
+        accumulators += self.bias
+        return accumulators
 
     def requantise(self, levels: np.ndarray, offset: np.ndarray | int = 0) -> np.ndarray:
         """Levels uint8 [h, w, I] to (accumulator * multiplier + offset + half) >> 24, int64 [h, w, O]."""
-        return (self.accumulate(levels) * self.multiplier + (offset + (1 << (SHIFT - 1)))) >> SHIFT
+        values = self.accumulate(levels)  # and on in place: new arrays of this size take longer than the sums
+        values *= self.multiplier
+        values += offset + (1 << (SHIFT - 1))
+        values >>= SHIFT
+        return values
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def at_quality(rows: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _clip(values: np.ndarray, high: int) -> np.ndarray:
-    return np.clip(values, 0, high).astype(np.uint8)
+    return np.clip(values, 0, high, out=values).astype(np.uint8)
 
 
 def _shuffle(levels: np.ndarray) -> np.ndarray:

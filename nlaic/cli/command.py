@@ -91,6 +91,9 @@ def add_file_options(parser: Parser) -> None:
     parser.add_argument(
         "--threads", type=at_least_one, metavar="N", help="threads on the CPU, in all; default: torch decides"
     )
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="default: the fastest here"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
     parser.add_argument("--quiet", action="store_true", help="only errors")
 

@@ -103,7 +103,8 @@ class _Codecs:
 
         if self._codec is None:
             try:
-                self._codec = nlaic.load(self._args.model, device=self._args.device, threads=self._args.threads)
+                args = self._args
+                self._codec = nlaic.load(args.model, device=args.device, threads=args.threads, precision=args.precision)
             except (NlaicError, OSError) as error:
                 raise StopError(str(error)) from error
         return self._codec

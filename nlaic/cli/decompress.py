@@ -61,7 +61,9 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
     data = job.read()
     model_id = nlaic.info(data)["model_id"]
     if model_id not in codecs:
-        codecs[model_id] = nlaic.load_for(data, model=args.model, device=args.device, threads=args.threads)
+        codecs[model_id] = nlaic.load_for(
+            data, model=args.model, device=args.device, threads=args.threads, precision=args.precision
+        )
     start = perf_counter()
     image = codecs[model_id].decompress(
         data, realism=args.realism, region=args.region, boundary_filter=not args.no_boundary_filter

@@ -20,15 +20,16 @@ from nlaic.executors import run_all
 
 if TYPE_CHECKING:
     from nlaic.codec import Codec
+    from nlaic.engine import Execution
     from nlaic.weights import Weights
 
 
 @dataclass(frozen=True, eq=False)  # each is itself alone: what is loaded for it is kept by it
 class Settings:
-    """The same for all pictures: the weights, where to run them, and the arguments of `Codec.compress`."""
+    """The same for all pictures: the weights, how to run them, and the arguments of `Codec.compress`."""
 
     weights: "Weights"
-    device: str
+    execution: "Execution"
     options: dict[str, Any]
 
 
@@ -53,9 +54,10 @@ class Outcome:
 
 def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[str, Any], report: Reporter) -> bool:
     """Compress all pictures whose files are not there yet; False where one failed."""
+    from nlaic.engine import Execution
     from nlaic.weights import find_weights
 
-    settings = Settings(find_weights(args.model), args.device, options)
+    settings = Settings(find_weights(args.model), Execution(args.device, 1, args.precision), options)
     failed: list[Job] = []
 
     def fail(job: Job, error: BaseException) -> None:
@@ -103,9 +105,9 @@ def compress_one(settings: Settings, task: Task) -> Outcome:
 @lru_cache(maxsize=1)
 def _codec(settings: Settings) -> "Codec":
     from nlaic.codec import Codec
-    from nlaic.engine import Execution, TorchEngine
+    from nlaic.engine import TorchEngine
 
-    return Codec(settings.weights, TorchEngine(settings.weights, Execution(device=settings.device, threads=1)))
+    return Codec(settings.weights, TorchEngine(settings.weights, settings.execution))
 
 
 def _still_to_do(jobs: Iterable[Job], force: bool, report: Reporter) -> Iterator[Job]:
