@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
 
 from nlaic.codec import Codec
@@ -127,7 +128,7 @@ def _compressai(name: str) -> Contender:
     def size(coded: dict[str, Any]) -> int:
         return sum(len(text) for strings in coded["strings"] for text in strings)
 
-    both = ["h_s", *(part for part in ("context_prediction", "entropy_parameters") if hasattr(net, part))]
+    both = ["h_s", *(name for name in ("context_prediction", "entropy_parameters") if hasattr(net, name))]
     stride = {"g_a": 1, "h_s": 64}
     channels = {
         "g_a": 3,
@@ -136,7 +137,13 @@ def _compressai(name: str) -> Contender:
     }
     latent = net.M if hasattr(net, "M") else net.N
 
+    def part(name: str) -> nn.Module:
+        module = getattr(net, name)
+        if name == "context_prediction":  # it changes its weights when called: a convolution like it
+            return nn.Conv2d(module.in_channels, module.out_channels, module.kernel_size, padding=module.padding)
+        return module
+
     def cost(parts: list[str]) -> float:
-        return sum(module_cost(getattr(net, p), channels.get(p, latent), stride.get(p, 16)).kmac for p in parts)
+        return sum(module_cost(part(p), channels.get(p, latent), stride.get(p, 16)).kmac for p in parts)
 
     return Contender(encode, decode, size, (cost(["g_a", "h_a", *both]), cost([*both, "g_s"])))
