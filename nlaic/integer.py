@@ -30,6 +30,7 @@ LEVELS, CENTRE = 255, 128
 SHIFT, Z_SHIFT, OFFSET_SHIFT = 24, 16, 8
 SHUFFLE = 4  # from 1/64 to 1/16
 INDICES = 64  # table indices are 0..63
+ROWS = 8  # of the last layer at a time, its largest: they stay in the processor's cache
 QUALITIES = 1000  # a quality is an integer 0..QUALITIES in the file
 
 
@@ -102,7 +103,8 @@ class IntegerScaleNetwork:
         levels = _shuffle(_clip(second.requantise(levels), LEVELS))
         levels = _clip(third.requantise(levels), LEVELS)
         offset = at_quality(self.offset, quality) << (SHIFT - OFFSET_SHIFT)
-        index = _clip(last.requantise(levels, offset), INDICES - 1)
+        parts = [levels[row : row + ROWS] for row in range(0, len(levels), ROWS)]
+        index = np.concatenate([_clip(last.requantise(part, offset), INDICES - 1) for part in parts])
         return np.ascontiguousarray(index.transpose(2, 0, 1))
 
 

@@ -116,6 +116,15 @@ def test_working_ahead_is_one_item_ahead_in_one_other_thread():
     assert threads == {threading.get_ident()}
 
 
+@pytest.mark.filterwarnings("error")
+def test_pillows_limit_of_pixels_is_no_limit_here(codec, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1000)
+    picture = smooth_picture(200, 130)
+    data = codec.compress(picture, 50, effort=1, block=(192, 128))
+    assert codec.decompress(data).size == (200, 130)
+    assert codec.decompress(data, region=(3, 3, 150, 120)).size == (150, 120)
+
+
 def test_no_memory_for_the_picture_is_one_clear_line(monkeypatch):
     def refuse(*_):
         raise MemoryError
