@@ -1,5 +1,7 @@
 """The pixels of a whole picture, which are held once: blocks are cut from it, or pasted into it as they come."""
 
+import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -55,11 +57,14 @@ class Canvas:
         )
         self.grid, self.box = grid, (left, top, right, bottom)
         width, height = right - left, bottom - top
+        size = 4 * width * height
         try:
+            if size > _memory():  # many systems promise what they do not have, and kill who uses it
+                raise MemoryError
             self.image = Image.new("RGB", (width, height))
         except MemoryError as error:
-            size = f"{4 * width * height / 1e9:.2f} GB"
-            raise NlaicError(f"not enough memory for a picture of {width}x{height} pixels ({size})") from error
+            needed = f"{size / 1e9:.2f} GB"
+            raise NlaicError(f"not enough memory for a picture of {width}x{height} pixels ({needed})") from error
 
     def paste(self, number: int, pixels: np.ndarray) -> None:
         """Put a block uint8 [H, W, 3] in its place, without its padding."""
@@ -79,6 +84,14 @@ class Canvas:
         """A box of the whole picture."""
         left, top = self.box[:2]
         return cut(self.image, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+
+
+def _memory() -> float:
+    """Bytes that this machine has, where that can be known."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def cut(image: Image.Image, box: Box) -> Image.Image:

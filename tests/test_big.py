@@ -125,10 +125,12 @@ def test_pillows_limit_of_pixels_is_no_limit_here(codec, monkeypatch):
     assert codec.decompress(data, region=(3, 3, 150, 120)).size == (150, 120)
 
 
-def test_no_memory_for_the_picture_is_one_clear_line(monkeypatch):
-    def refuse(*_):
-        raise MemoryError
+def refuse(*_):
+    raise MemoryError
 
-    monkeypatch.setattr("PIL.Image.new", refuse)
+
+@pytest.mark.parametrize(("what", "by"), [("PIL.Image.new", refuse), ("nlaic.canvas._memory", lambda: 1e9)])
+def test_no_memory_for_the_picture_is_one_clear_line(monkeypatch, what, by):
+    monkeypatch.setattr(what, by)
     with pytest.raises(nlaic.NlaicError, match="not enough memory for a picture of 30000x20000"):
         Canvas(Grid(30000, 20000, (1024, 1024)), range(30 * 20))
