@@ -72,7 +72,7 @@ def compare(path: Path, arguments: argparse.Namespace) -> Table:
     bits = {}
     for turn in range(arguments.turns + 1):  # the first warms up
         for name, codec in codecs.items():
-            if turn > 1 and sum(times[name][-1]) > arguments.patience:
+            if times[name] and sum(times[name][-1]) > arguments.patience:
                 continue
             image, coded = cropped(picture, name), []
             encoding = seconds(lambda codec=codec, image=image, coded=coded: coded.append(codec.encode(image)))

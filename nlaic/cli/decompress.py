@@ -59,7 +59,8 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
     format = "PNG" if job.target is None or not job.target.suffix else output_format(job.target)
     check_target(job.target, force=args.force, parents=args.recursive)
     data = job.read()
-    model_id = nlaic.info(data)["model_id"]
+    facts = nlaic.info(data)
+    model_id = facts["model_id"]
     if model_id not in codecs:
         codecs[model_id] = nlaic.load_for(
             data, model=args.model, device=args.device, threads=args.threads, precision=args.precision
@@ -70,4 +71,5 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
     )
     seconds = perf_counter() - start
     write_output(job.target, encode_picture(image, format), force=args.force, parents=args.recursive)
-    report.line(result_line(job.name, image.size, len(data), seconds))
+    whole = facts["width"], facts["height"]
+    report.line(result_line(job.name, image.size, len(data), seconds, whole))
