@@ -33,27 +33,38 @@ __all__ = [
 ]
 
 
-def load(name_or_file: str = "light", *, device: str = "auto", threads: int | None = None) -> "Codec":
+def load(
+    name_or_file: str = "light", *, device: str = "auto", threads: int | None = None, precision: str = "auto"
+) -> "Codec":
     """An object with `compress` and `decompress`, from the name of weights or their file.
 
     Args:
         name_or_file: `light`, another name, or a path to a weights file.
         device: `auto`, `cpu` or `cuda`.
-        threads: of the processor; None leaves it to torch.
+        threads: of the processor, in all; None leaves it to torch. More than there are processors are not used.
+        precision: of the transforms: `fp32`, `bf16`, `fp16`, or `auto`, what is fastest here; what is decoded from a
+            file before the transforms does not depend on it.
 
     Raises:
         NlaicError: if there are no such weights; it names the places looked at.
     """
     from nlaic import codec
 
-    return codec.load(name_or_file, device=device, threads=threads)
+    return codec.load(name_or_file, device=device, threads=threads, precision=precision)
 
 
-def load_for(data: bytes, *, model: str | None = None, device: str = "auto", threads: int | None = None) -> "Codec":
+def load_for(
+    data: bytes,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+) -> "Codec":
     """The codec that the bytes of a .nlaic file need, found by their model id, or `model` where given."""
     from nlaic import codec
 
-    return codec.load_for(data, model=model, device=device, threads=threads)
+    return codec.load_for(data, model=model, device=device, threads=threads, precision=precision)
 
 
 @lru_cache(maxsize=2)
@@ -78,10 +89,20 @@ def compress(
 
 
 def decompress(
-    data: bytes, *, realism: float | None = None, model: str | None = None, device: str = "auto"
+    data: bytes,
+    *,
+    realism: float | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    boundary_filter: bool = True,
+    model: str | None = None,
+    device: str = "auto",
 ) -> "Image.Image":
-    """Decode the bytes of a .nlaic file; the weights are found by the file's model id, or are `model`."""
-    return load_for(data, model=model, device=device).decompress(data, realism=realism)
+    """Decode the bytes of a .nlaic file; the weights are found by the file's model id, or are `model`.
+
+    See `nlaic.codec.Codec.decompress` for the other arguments.
+    """
+    codec = load_for(data, model=model, device=device)
+    return codec.decompress(data, realism=realism, region=region, boundary_filter=boundary_filter)
 
 
 def info(data: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ transforms are floats that an `Engine` runs.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -20,6 +20,8 @@ import numpy as np
 from PIL import Image
 
 from nlaic import container
+from nlaic.ahead import ahead
+from nlaic.canvas import Canvas, Source
 from nlaic.engine import Engine, Execution, TorchEngine
 from nlaic.entropy import EntropyCoder
 from nlaic.errors import FormatError, NlaicError
@@ -27,9 +29,10 @@ from nlaic.integer import QUALITIES, IntegerScaleNetwork
 from nlaic.picture import to_rgb
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
+from nlaic.seams import SeamFilter
 from nlaic.search import PLANS, Block, search
 from nlaic.target import close_to, largest_within
-from nlaic.tiles import MULTIPLE, Grid, pad, padded
+from nlaic.tiles import MULTIPLE, Grid, region_box
 from nlaic.weights import Weights, find_by_model_id, find_weights
 
 BLOCK = (2048, 1024)
@@ -98,26 +101,35 @@ class Codec:
         Raises:
             NlaicError: if an argument is out of range or a target cannot be met.
         """
-        pixels = np.asarray(to_rgb(image))
-        height, width = pixels.shape[:2]
         _check(effort, block, bpp, max_bytes)
-        grid = Grid(width, height, block)
-        latents = (self._analysis(pixels[top:bottom, left:right]) for left, top, right, bottom in grid.boxes())
+        picture = to_rgb(image)
+        source = Source(picture, Grid(picture.width, picture.height, block))
         if bpp is not None:
-            max_bytes = int(bpp * width * height / 8)
-        if max_bytes is not None:
-            return self._fit(grid, list(latents), max_bytes, effort, progress)
-        return self._pack(grid, latents, quality_number(quality), effort, progress)
+            max_bytes = int(bpp * picture.width * picture.height / 8)
+        if max_bytes is None:
+            return self._pack(source, None, quality_number(quality), effort, progress)
+        latents = [self.engine.analysis(source.block(number)) for number in range(source.count)]
+        return self._fit(source, latents, max_bytes, effort, progress)
 
-    def decompress(self, data: bytes, *, realism: float | None = None) -> Image.Image:
+    def decompress(
+        self,
+        data: bytes,
+        *,
+        realism: float | None = None,
+        region: tuple[int, int, int, int] | None = None,
+        boundary_filter: bool = True,
+    ) -> Image.Image:
         """Decode the bytes of a .nlaic file to an RGB picture.
 
         Args:
             data: the file.
             realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
+            region: (x, y, width, height) of the part wanted, in pixels; only the blocks that it needs are decoded.
+            boundary_filter: smooth the seams between blocks, where the weights hold a filter for it.
 
         Raises:
             FormatError: if the file is damaged, or of other weights.
+            NlaicError: if an argument is out of range, or there is no memory for the picture.
         """
         if realism is not None and not 0 <= realism <= 1:
             raise NlaicError(f"realism must be 0..1, but got {realism}")
@@ -128,14 +140,20 @@ class Codec:
                 f"the file is of model {header.model_id.hex()}, "
                 f"but weights {self.name} are model {self.weights.model_id.hex()}"
             )
-        rate = rate_at(self.weights.tensors, header.quality)
-        picture = np.empty((header.height, header.width, 3), np.uint8)
-        for number, box in enumerate(Grid(header.width, header.height, header.block).boxes()):
-            left, top, right, bottom = box
-            size = padded(bottom - top), padded(right - left)
-            block = self.decode_block(file.block(number), rate, *size, realism or 0.0)
-            picture[top:bottom, left:right] = block[: bottom - top, : right - left]
-        return Image.fromarray(picture)
+        grid, rate = Grid(header.width, header.height, header.block), rate_at(self.weights.tensors, header.quality)
+        wanted = region_box(region, header.width, header.height)
+        seams = SeamFilter(grid, wanted, self.engine.boundary) if boundary_filter and self.engine.boundary else None
+        numbers = seams.numbers if seams else sorted(grid.touched_by(wanted))
+        canvas = Canvas(grid, numbers)
+        with self.engine.beside_a_worker() as spare:
+            symbols = ahead(
+                lambda n: self.decode_symbols(file.block(n), rate, *grid.padded_size(n)), numbers, enabled=spare
+            )
+            for number, decoded in zip(numbers, symbols, strict=True):
+                canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism or 0.0))
+                if seams:
+                    seams.pasted(canvas, number)
+        return canvas.crop(wanted)
 
     def symbols(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:
         """Choose the symbols of a block from y in its own units, float32 [C, h, w]."""
@@ -178,14 +196,6 @@ class Codec:
         index = self.scale.indices(half_way.z_hat, rate.quality)
         return Symbols(half_way.z_hat, half_way.decode_y(index), index)
 
-    def decode_block(self, payload: bytes, rate: Rate, height: int, width: int, realism: float = 0.0) -> np.ndarray:
-        """One block uint8 [height, width, 3] from its payload."""
-        return self.engine.synthesis(self.decoded(self.decode_symbols(payload, rate, height, width), rate), realism)
-
-    def _analysis(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        block = pad(pixels)
-        return block, self.engine.analysis(block)
-
     @cached_property
     def _rounding(self) -> Rounding:
         return RateDistortionRounding.of(self.coder.y)
@@ -198,41 +208,45 @@ class Codec:
 
     def _pack(
         self,
-        grid: Grid,
-        latents: Iterable[tuple[np.ndarray, np.ndarray]],
+        source: Source,
+        latents: Sequence[np.ndarray] | None,
         quality: int,
         effort: int,
         progress: Progress | None = None,
     ) -> bytes:
-        """The file at one quality; `latents` are the padded blocks and their y."""
-        rate = rate_at(self.weights.tensors, quality)
-        boxes, payloads = list(grid.boxes()), []
-        for number, ((left, top, right, bottom), (pixels, y)) in enumerate(zip(boxes, latents, strict=True)):
-            report = _part(progress, number / len(boxes), (number + 1) / len(boxes))
-            s = self._choose(Block(pixels, (bottom - top, right - left), y), rate, effort, report)
+        """The file at one quality; `latents` are the y of all blocks where they are known already."""
+        rate, payloads = rate_at(self.weights.tensors, quality), []
+        for number in range(source.count):
+            report = _part(progress, number / source.count, (number + 1) / source.count)
+            pixels = source.block(number)
+            y = self.engine.analysis(pixels) if latents is None else latents[number]
+            s = self._choose(Block(pixels, source.size(number), y), rate, effort, report)
             payloads.append(self.coder.encode(s.z_hat, rate.z_index, s.r, s.index))
             report(1.0)
+        grid = source.grid
         header = container.Header(grid.width, grid.height, self.weights.model_id, quality, grid.block)
         return container.pack(header, payloads)
 
     def _fit(
         self,
-        grid: Grid,
-        latents: list[tuple[np.ndarray, np.ndarray]],
+        source: Source,
+        latents: Sequence[np.ndarray],
         limit: int,
         effort: int,
         progress: Progress | None = None,
     ) -> bytes:
         """The file of the highest quality that is not larger than `limit` bytes, by quick packing as far as it goes."""
         if effort <= EFFORT_ROUNDING:
-            return largest_within(lambda quality: self._pack(grid, latents, quality, effort), limit)
+            return largest_within(lambda quality: self._pack(source, latents, quality, effort), limit)
         tries = count()
 
         def pack(quality: int) -> bytes:
             number = next(tries)  # most often the second is the last
-            return self._pack(grid, latents, quality, effort, _part(progress, 1 - 0.5**number, 1 - 0.5 ** (number + 1)))
+            report = _part(progress, 1 - 0.5**number, 1 - 0.5 ** (number + 1))
+            return self._pack(source, latents, quality, effort, report)
 
-        guess = bisect_right(range(QUALITIES), limit, key=lambda q: len(self._pack(grid, latents, q, EFFORT_ROUNDING)))
+        quick = range(QUALITIES)
+        guess = bisect_right(quick, limit, key=lambda q: len(self._pack(source, latents, q, EFFORT_ROUNDING)))
         return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_SEARCH else 1.0)
 
 
@@ -252,16 +266,26 @@ def _check(effort: int, block: tuple[int, int], bpp: float | None, max_bytes: in
         raise NlaicError(f"a target must be above 0, but got {bpp if bpp is not None else max_bytes}")
 
 
-def load(name_or_file: str = "light", *, device: str = "auto", threads: int | None = None) -> Codec:
+def load(
+    name_or_file: str = "light", *, device: str = "auto", threads: int | None = None, precision: str = "auto"
+) -> Codec:
     """A codec by the name of its weights or by their file."""
-    return _codec(find_weights(name_or_file), device, threads)
+    return _codec(find_weights(name_or_file), Execution(device, threads, precision))
 
 
-def load_for(data: bytes, *, model: str | None = None, device: str = "auto", threads: int | None = None) -> Codec:
+def load_for(
+    data: bytes,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+) -> Codec:
     """The codec that a file needs: by its model id, or with the weights given."""
     file = container.unpack(data)
-    return _codec(find_weights(model) if model else find_by_model_id(file.header.model_id), device, threads)
+    weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
+    return _codec(weights, Execution(device, threads, precision))
 
 
-def _codec(weights: Weights, device: str, threads: int | None) -> Codec:
-    return Codec(weights, TorchEngine(weights, Execution(device=device, threads=threads)))
+def _codec(weights: Weights, execution: Execution) -> Codec:
+    return Codec(weights, TorchEngine(weights, execution))

@@ -30,6 +30,7 @@ LEVELS, CENTRE = 255, 128
 SHIFT, Z_SHIFT, OFFSET_SHIFT = 24, 16, 8
 SHUFFLE = 4  # from 1/64 to 1/16
 INDICES = 64  # table indices are 0..63
+ROWS = 8  # of the last layer at a time, its largest: they stay in the processor's cache
 QUALITIES = 1000  # a quality is an integer 0..QUALITIES in the file
 
 
@@ -66,11 +67,17 @@ class IntegerLayer:
             edged = np.pad(levels, ((1, 1), (1, 1), (0, 0)), mode="edge")
             levels = np.concatenate([edged[y : y + h, x : x + w] for y in range(3) for x in range(3)], axis=2)
         sums = levels.reshape(h * w, -1).astype(self._matrix.dtype) @ self._matrix
-        return sums.astype(np.int64).reshape(h, w, -1) + self.bias
+        accumulators = sums.astype(np.int64).reshape(h, w, -1)
+        accumulators += self.bias
+        return accumulators
 
     def requantise(self, levels: np.ndarray, offset: np.ndarray | int = 0) -> np.ndarray:
         """Levels uint8 [h, w, I] to (accumulator * multiplier + offset + half) >> 24, int64 [h, w, O]."""
-        return (self.accumulate(levels) * self.multiplier + (offset + (1 << (SHIFT - 1)))) >> SHIFT
+        values = self.accumulate(levels)  # and on in place: new arrays of this size take longer than the sums
+        values *= self.multiplier
+        values += offset + (1 << (SHIFT - 1))
+        values >>= SHIFT
+        return values
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,8 @@ class IntegerScaleNetwork:
         levels = _shuffle(_clip(second.requantise(levels), LEVELS))
         levels = _clip(third.requantise(levels), LEVELS)
         offset = at_quality(self.offset, quality) << (SHIFT - OFFSET_SHIFT)
-        index = _clip(last.requantise(levels, offset), INDICES - 1)
+        parts = [levels[row : row + ROWS] for row in range(0, len(levels), ROWS)]
+        index = np.concatenate([_clip(last.requantise(part, offset), INDICES - 1) for part in parts])
         return np.ascontiguousarray(index.transpose(2, 0, 1))
 
 
@@ -112,7 +120,7 @@ def at_quality(rows: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _clip(values: np.ndarray, high: int) -> np.ndarray:
-    return np.clip(values, 0, high).astype(np.uint8)
+    return np.clip(values, 0, high, out=values).astype(np.uint8)
 
 
 def _shuffle(levels: np.ndarray) -> np.ndarray:

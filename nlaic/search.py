@@ -148,11 +148,9 @@ class Objective:
 
     def _error(self, y_hat: "torch.Tensor") -> "torch.Tensor":
         """x_hat - x without the padding, [1, 3, height, width]."""
-        import torch
 
         height, width = self.block.size
-        device = self.engine.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=_fast_bf16(device)):
+        with self.engine.reduced():
             x_hat = self.engine.net.g_s(y_hat).float()
         return x_hat[:, :, :height, :width] - self.x
 
@@ -227,11 +225,3 @@ class _Annealed:
         # The higher neighbour's logit (Yang et al., section 3.3) and a logistic draw, the difference of two Gumbels.
         logit = (torch.atanh(share) - torch.atanh(1 - share)) / temperature + torch.logit(uniform)
         return torch.where(self.coded, low + torch.sigmoid(logit), 0.0)
-
-
-def _fast_bf16(device: str) -> bool:
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

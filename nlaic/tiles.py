@@ -1,15 +1,15 @@
-"""The block grid: cutting a picture into independent blocks, padding them, pasting them back.
-
-The filter on the strips around block boundaries (Eq. 7-8 of the paper) has its place in `paste`'s caller, after all
-blocks of a row are there.
-"""
+"""The block grid: cutting a picture into independent blocks, padding them, and which of them a region needs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from nlaic.errors import NlaicError
+
 MULTIPLE = 64  # both sides of a padded block are multiples of it: z lives at 1/64
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are outside
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,63 @@ class Grid:
     height: int
     block: tuple[int, int]
 
-    def boxes(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (left, top, right, bottom) of each block in coding order."""
-        block_width, block_height = self.block
-        for top in range(0, self.height, block_height):
-            for left in range(0, self.width, block_width):
-                yield left, top, min(left + block_width, self.width), min(top + block_height, self.height)
+    @property
+    def columns(self) -> int:
+        """Blocks side by side."""
+        return -(-self.width // self.block[0])
+
+    @property
+    def rows(self) -> int:
+        """Blocks one below the other."""
+        return -(-self.height // self.block[1])
+
+    def box(self, number: int) -> Box:
+        """Where a block stands, by its number in coding order."""
+        (block_width, block_height), (row, column) = self.block, divmod(number, self.columns)
+        left, top = column * block_width, row * block_height
+        return left, top, min(left + block_width, self.width), min(top + block_height, self.height)
+
+    def boxes(self) -> Iterator[Box]:
+        """Yield each block's box in coding order."""
+        return map(self.box, range(self.rows * self.columns))
+
+    def padded_size(self, number: int) -> tuple[int, int]:
+        """(height, width) of a block once padded."""
+        left, top, right, bottom = self.box(number)
+        return padded(bottom - top), padded(right - left)
+
+    def touched_by(self, area: Box) -> set[int]:
+        """Numbers of the blocks that share a pixel with an area of the picture."""
+        left, top, right, bottom = area
+        (block_width, block_height), columns = self.block, range(self.columns)
+        rows = range(top // block_height, -(-bottom // block_height))
+        return {
+            row * self.columns + column
+            for row in rows
+            for column in columns[left // block_width : -(-right // block_width)]
+        }
+
+
+def intersection(a: Box, b: Box) -> Box | None:
+    """What two boxes share; None where that is nothing."""
+    left, top, right, bottom = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def region_box(region: tuple[int, int, int, int] | None, width: int, height: int) -> Box:
+    """A region (x, y, width, height) of a picture as a box; None is all of it.
+
+    Raises:
+        NlaicError: if it is empty or not inside the picture.
+    """
+    if region is None:
+        return 0, 0, width, height
+    if len(region) != 4:
+        raise NlaicError(f"region must be four numbers X,Y,W,H, but got {region}")
+    x, y, w, h = region
+    if not (0 <= x < x + w <= width and 0 <= y < y + h <= height):
+        raise NlaicError(f"region X,Y,W,H must be inside the picture of {width}x{height} and not empty, got {region}")
+    return x, y, x + w, y + h
 
 
 def padded(size: int) -> int:

@@ -24,7 +24,7 @@ def main() -> None:
     torch.set_float32_matmul_precision(options.get("matmul", "highest"))
     torch.set_num_threads(options.get("threads", 1))
     weights = find_weights(options["model"])
-    codec = Codec(weights, TorchEngine(weights, Execution(**options.get("execution", {}))))
+    codec = Codec(weights, TorchEngine(weights, Execution(**{"precision": "fp32", **options.get("execution", {})})))
 
     picture = Image.open(options["picture"])
     (folder / "mine.nlaic").write_bytes(codec.compress(picture, options["quality"], block=(192, 128)))

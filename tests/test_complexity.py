@@ -98,12 +98,19 @@ def test_counting_leaves_the_network_alone(paper_net):
     assert paper_net.training
 
 
-def test_the_tool_prints_every_part(capsys, monkeypatch):
-    path = Path(__file__).parent.parent / "tools" / "complexity.py"
-    spec = importlib.util.spec_from_file_location("complexity_tool", path)
+@pytest.fixture
+def tool(monkeypatch):
+    """tools/complexity.py as a module."""
+    folder = Path(__file__).parent.parent / "tools"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("complexity_tool", folder / "complexity.py")
     assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tool_prints_every_part(tool, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["complexity.py", "--height", "64", "--width", "64"])
     tool.main()
     printed = capsys.readouterr().out
@@ -112,3 +119,12 @@ def test_the_tool_prints_every_part(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["complexity.py", "--height", "100"])
     with pytest.raises(SystemExit):
         tool.main()
+
+
+@pytest.mark.parametrize(("name", "most"), [("light", 20), ("paper", 1600)])
+def test_the_strips_cost_a_tenth_of_the_picture(tool, name, most):
+    """The paper's Table 2: 15694 G on all of 2048x1363, 1473.84 G on the strip; ours at most 40 GFLOP."""
+    full, partial = (tool.giga_macs(tool.FILTERS[name], whole) for whole in (True, False))
+    assert full / partial >= 10
+    assert partial <= most
+    assert name != "paper" or full == pytest.approx(15694, rel=0.002)

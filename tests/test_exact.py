@@ -30,6 +30,7 @@ SETTINGS = {
     "channels last": Setting({"execution": {"channels_last": True}}),
     "without oneDNN": Setting({"onednn": False}),
     "bf16": Setting({"execution": {"precision": "bf16"}}, reduced=True),
+    "what is fastest here": Setting({"execution": {"precision": "auto"}}, reduced=True),
     "matmul medium": Setting({"matmul": "medium"}),
     "oneDNN SSE4.1": Setting(environment={"ONEDNN_MAX_CPU_ISA": "SSE41"}),
     "oneDNN AVX2": Setting(environment={"ONEDNN_MAX_CPU_ISA": "AVX2"}),

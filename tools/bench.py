@@ -1,22 +1,39 @@
-"""Speed of the codec and of its commands: medians over repeated turns, every setting in each turn.
+"""Speed of codecs in one run: each in its turn and again, so that all meet the same machine.
 
-    python tools/bench.py [photo.png] [--efforts 1,3] [--turns 5] [--threads N]
+    python tools/bench.py photo.png [--codecs light,light@3,nlaic,jpeg] [--threads 2] [--turns 5] [--bpp 0.25] [--peaks]
+    python tools/bench.py photo.png --sizes sizes.png     time of `light` against size, 0.1 to 100 megapixels, drawn
+    python tools/bench.py photo.png --commands            what the commands take, started cold
 
-Compare figures of one run with each other, as ratios; machines differ and are noisy.
+MP/s are medians (lowest to highest). Networks other than ours have random weights, and so has `nlaic` where there are
+none: their bits a pixel mean nothing. Compare figures of one run with each other, as ratios; machines differ and are
+noisy.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import torch
+from contenders import make
+from peak import peak
 from PIL import Image
+from rich.console import Console
+from rich.table import Table
 
-import nlaic
+from nlaic.cli.command import block_size
 from nlaic.picture import read_picture
+from nlaic.weights import find_weights
+
+CODECS = "light,light@3,nlaic,hyperprior,mean,cheng,jpeg,webp,avif,jxl,heic"
+CROPPED = {"cheng": 512}  # too slow for more
+MEGAPIXELS = (0.1, 0.3, 1, 3, 10, 30, 100)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -25,45 +42,162 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def command(*words: str) -> Callable[[], object]:
-    script = Path(sys.executable).parent / words[0]
-    return lambda: subprocess.run([str(script), *words[1:]], check=True, capture_output=True)
+def cropped(picture: Image.Image, name: str) -> Image.Image:
+    side = CROPPED.get(name)
+    return picture.crop((0, 0, min(side, picture.width), min(side, picture.height))) if side else picture
+
+
+def there_and_back(start: Callable[[], None], name: str, path: Path, arguments: argparse.Namespace) -> None:
+    """In a process of its own, for its peak of memory."""
+    limit_threads(arguments.threads)
+    picture = cropped(load(path, arguments), name)
+    contender = make(name, picture, arguments.bpp, arguments.precision)
+    start()
+    contender.decode(contender.encode(picture))
+
+
+def limit_threads(threads: int | None) -> None:
+    """Also of codecs that know no such option: by the processors that this process may use."""
+    if threads:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        torch.set_num_threads(threads)
+
+
+def compare(path: Path, arguments: argparse.Namespace) -> Table:
+    """All codecs in turn."""
+    picture = load(path, arguments)
+    names = arguments.codecs.split(",")
+    codecs = {name: make(name, cropped(picture, name), arguments.bpp, arguments.precision) for name in names}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    bits = {}
+    for turn in range(arguments.turns + 1):  # the first warms up
+        for name, codec in codecs.items():
+            if times[name] and sum(times[name][-1]) > arguments.patience:
+                continue
+            image, coded = cropped(picture, name), []
+            encoding = seconds(lambda codec=codec, image=image, coded=coded: coded.append(codec.encode(image)))
+            decoding = seconds(lambda codec=codec, coded=coded: codec.decode(coded[0]))
+            bits[name] = 8 * codec.size(coded[0]) / (image.width * image.height)
+            if turn or encoding + decoding > arguments.patience:
+                times[name].append((encoding, decoding))
+
+    table = Table(title=f"{picture.width}x{picture.height}, {torch.get_num_threads()} threads")
+    for column in ("codec", "bpp", "encode MP/s", "decode MP/s", "turns", "kMAC/px enc, dec", "peak MB"):
+        table.add_column(column, justify="left" if column == "codec" else "right")
+    for name, codec in codecs.items():
+        image = cropped(picture, name)
+        cells = [speed([t[way] for t in times[name]], image.width * image.height) for way in (0, 1)]
+        kmac = f"{codec.kmac[0]:.1f}, {codec.kmac[1]:.1f}" if codec.kmac else "-"
+        most = peak(there_and_back, name, path, arguments) if arguments.peaks else None
+        label = Path(name).name if image is picture else f"{name}, {image.width}x{image.height}"
+        table.add_row(
+            label, f"{bits[name]:.3f}", *cells, f"{len(times[name])}", kmac, f"{most[1]:.0f}" if most else "-"
+        )
+    return table
+
+
+def speed(times: list[float], pixels: int) -> str:
+    middle, low, high = (pixels / 1e6 / t for t in (statistics.median(times), max(times), min(times)))
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def draw_sizes(path: Path, arguments: argparse.Namespace) -> None:
+    """Seconds of the first codec against megapixels, for a picture tiled to size."""
+    import matplotlib.pyplot as plt
+
+    picture, name = load(path, arguments), arguments.codecs.split(",")[0]
+    codec = make(name, picture, arguments.bpp, arguments.precision)
+    points = []
+    for megapixels in (m for m in MEGAPIXELS if m <= arguments.largest):
+        image = tiled(picture, megapixels)
+        coded: list[bytes] = []
+        encoding = seconds(lambda image=image, coded=coded: coded.append(codec.encode(image)))
+        points.append((image.width * image.height / 1e6, encoding, seconds(partial(codec.decode, *coded))))
+        print("{:8.2f} MP   encode {:8.3f} s   decode {:8.3f} s".format(*points[-1]), flush=True)
+    sizes, encoding, decoding = zip(*points, strict=True)
+    plt.loglog(sizes, encoding, "o-", label="encode")
+    plt.loglog(sizes, decoding, "s-", label="decode")
+    plt.loglog(sizes, [decoding[-1] / sizes[-1] * s for s in sizes], ":", color="grey", label="linear")
+    plt.xlabel("megapixels")
+    plt.ylabel("seconds")
+    plt.title(f"{name}, {torch.get_num_threads()} threads")
+    plt.legend()
+    plt.savefig(arguments.sizes, dpi=120)
+
+
+def tiled(picture: Image.Image, megapixels: float) -> Image.Image:
+    """A picture of a size in the same shape, made of copies."""
+    factor = (megapixels * 1e6 / (picture.width * picture.height)) ** 0.5
+    image = Image.new("RGB", (round(picture.width * factor), round(picture.height * factor)))
+    for top in range(0, image.height, picture.height):
+        for left in range(0, image.width, picture.width):
+            image.paste(picture, (left, top))
+    return image
+
+
+def commands(path: Path, arguments: argparse.Namespace) -> None:
+    """Whole processes, beside the import of torch alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, back = Path(folder) / "a.nlaic", Path(folder) / "a.png"
+        model = str(find_weights(arguments.codecs.split(",")[0].split("@")[0]).path)
+        start = "import sys; from nlaic.cli.{0} import main; main(sys.argv[1:])"
+        compress, decompress = ([sys.executable, "-c", start.format(name)] for name in ("compress", "decompress"))
+        lines = {
+            "import torch": [sys.executable, "-c", "import torch"],
+            "compress --help": [*compress, "--help"],
+            "compress": [
+                *compress,
+                str(path),
+                "-o",
+                str(file),
+                "--model",
+                model,
+                "--force",
+                "--bpp",
+                str(arguments.bpp),
+            ],
+            "decompress": [*decompress, str(file), "-o", str(back), "--model", model, "--force"],
+        }
+        times: dict[str, list[float]] = {name: [] for name in lines}
+        for _ in range(arguments.turns):
+            for name, line in lines.items():
+                times[name].append(seconds(lambda line=line: subprocess.run(line, check=True, capture_output=True)))
+        for name, values in times.items():
+            print(f"{name:16s} {statistics.median(values):7.3f} s ({min(values):.3f} to {max(values):.3f})")
+
+
+def load(path: Path | None, arguments: argparse.Namespace) -> Image.Image:
+    if path is None:
+        from skimage import data
+
+        picture = Image.fromarray(data.coffee())
+    else:
+        picture = read_picture(path)
+    return picture.crop((0, 0, *arguments.crop)) if arguments.crop else picture
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", nargs="?", type=Path, help="default: a photograph that scikit-image brings")
-    parser.add_argument("--model", default="light")
-    parser.add_argument("--quality", type=float, default=50)
-    parser.add_argument("--efforts", default="1,3")
+    parser.add_argument("--codecs", default=CODECS, help=f"default: {CODECS}; `light` may be a weights file too")
+    parser.add_argument("--bpp", type=float, default=0.25)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds; what takes longer is timed once")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of our transforms; default: by the processor")
+    parser.add_argument("--crop", type=block_size, help="WxH of the left upper corner")
+    parser.add_argument("--peaks", action="store_true", help="measure each codec's peak memory, in its own process")
+    parser.add_argument("--sizes", type=Path, metavar="PNG")
+    parser.add_argument("--largest", type=float, default=100, help="megapixels of --sizes")
+    parser.add_argument("--commands", action="store_true")
     arguments = parser.parse_args()
-    if arguments.image:
-        picture = read_picture(arguments.image)
+    limit_threads(arguments.threads)
+    if arguments.sizes:
+        draw_sizes(arguments.image, arguments)
+    elif arguments.commands:
+        commands(arguments.image, arguments)
     else:
-        from skimage import data
-
-        picture = Image.fromarray(data.coffee())
-    codec = nlaic.load(arguments.model, device="cpu", threads=arguments.threads)
-    efforts = [int(e) for e in arguments.efforts.split(",")]
-    file = codec.compress(picture, arguments.quality)
-    megapixels = picture.width * picture.height / 1e6
-
-    work: dict[str, Callable[[], object]] = {"decompress": lambda: codec.decompress(file)}
-    for effort in efforts:
-        work[f"compress -e {effort}"] = lambda effort=effort: codec.compress(picture, arguments.quality, effort=effort)
-    start = {f"nlaic-{name} --help": command(f"nlaic-{name}", "--help") for name in ("compress", "decompress", "info")}
-    times: dict[str, list[float]] = {}
-    for _ in range(arguments.turns):
-        for name, one in (work | start).items():
-            times.setdefault(name, []).append(seconds(one))
-
-    print(f"{picture.width}x{picture.height}, {8e-6 * len(file) / megapixels:.3f} bpp, {arguments.turns} turns")
-    for name, values in times.items():
-        middle = statistics.median(values)
-        speed = f"{megapixels / middle:7.2f} MP/s" if name in work else " " * 12
-        print(f"{name:22s} {middle:7.3f} s ({min(values):.3f} to {max(values):.3f}) {speed}")
+        Console(width=120).print(compare(arguments.image, arguments))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import argparse
 import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
+from nlaic.ahead import processors
 from nlaic.cli.files import Job, UsageError
 from nlaic.cli.progress import Reporter, StopError, reason, say
 from nlaic.errors import NlaicError
@@ -68,15 +70,43 @@ block_size = ranged(
 )
 
 
+def _region(text: str) -> tuple[int, int, int, int]:
+    x, y, width, height = (int(part) for part in text.split(","))
+    return x, y, width, height
+
+
+region = ranged(
+    _region,
+    "X,Y,W,H: four whole numbers, the last two above 0",
+    lambda sides: min(sides[:2]) >= 0 and min(sides[2:]) > 0,
+)
+
+
 def add_file_options(parser: Parser) -> None:
     """Inputs, output, and how to run, the same for compressing and decompressing."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder (with -r), or - for standard input")
     parser.add_argument("-o", "--output", metavar="OUT|DIR", help="file, folder, or -; default: beside the input")
     parser.add_argument("-r", "--recursive", action="store_true", help="take what is in folders and folders below")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads on the CPU; default: torch decides")
+    parser.add_argument(
+        "--threads", type=at_least_one, metavar="N", help="threads on the CPU, in all; default: torch decides"
+    )
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="default: the fastest here"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
     parser.add_argument("--quiet", action="store_true", help="only errors")
+
+
+def limit_threads(command: str, threads: int | None) -> None:
+    """Hold NumPy's matrix products to the threads asked for (before NumPy is imported); say where it is too many."""
+    if threads is None:
+        return
+    os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+    if threads > processors():
+        say(
+            f"{command}: note: {threads} threads asked for, but {processors()} is all there are to run them", sys.stderr
+        )
 
 
 def check_stdout(jobs: Sequence[Job]) -> bool:

@@ -4,10 +4,11 @@ import argparse
 from collections.abc import Sequence
 from io import BytesIO
 from time import perf_counter
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nlaic.cli import command
-from nlaic.cli.files import Job, check_target, plan, write_output
+from nlaic.cli.files import Job, UsageError, check_target, plan, write_output
+from nlaic.cli.many import compress_many
 from nlaic.cli.progress import Reporter, StopError, result_line
 from nlaic.errors import NlaicError
 
@@ -21,6 +22,7 @@ SUFFIX = ".nlaic"
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
     args = _parser().parse_args(argv)
+    command.limit_threads(NAME, args.threads)
     command.run(NAME, lambda: _compress_all(args))
 
 
@@ -44,6 +46,12 @@ def _parser() -> command.Parser:
         metavar="WxH",
         help="multiples of 64; default: 2048x1024",
     )
+    parser.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        help="many pictures at once, a thread each (--threads of them): in processes here, or on the Ray cluster of "
+        "$RAY_ADDRESS; what is there already is not done again",
+    )
     return parser
 
 
@@ -53,6 +61,10 @@ def _compress_all(args: argparse.Namespace) -> bool:
     jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=INPUT_SUFFIXES)
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=args.effort > 3, stdout_taken=taken)
+    if args.executor:
+        if taken or any(job.source is None for job in jobs):
+            raise UsageError("--executor works on files, not on standard input or output")
+        return compress_many(jobs, args, _options(args), report)
     codecs = _Codecs(args)
     return command.do_all(jobs, lambda job: _compress(job, args, codecs, report), report)
 
@@ -66,18 +78,16 @@ def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Rep
     image = read_picture(job.source or BytesIO(job.read()), warn=lambda text: report.note(job.name, text))
     codec = codecs.get()
     start = perf_counter()
-    data = codec.compress(
-        image,
-        args.quality,
-        bpp=args.bpp,
-        max_bytes=args.bytes,
-        effort=args.effort,
-        block=args.block,
-        progress=report.fraction,
-    )
+    data = codec.compress(image, **_options(args), progress=report.fraction)
     seconds = perf_counter() - start
     write_output(job.target, data, force=args.force, parents=args.recursive)
     report.line(result_line(job.name, image.size, len(data), seconds))
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `Codec.compress`."""
+    names = {"quality": "quality", "bpp": "bpp", "bytes": "max_bytes", "effort": "effort", "block": "block"}
+    return {name: getattr(args, option) for option, name in names.items()}
 
 
 class _Codecs:
@@ -93,7 +103,8 @@ class _Codecs:
 
         if self._codec is None:
             try:
-                self._codec = nlaic.load(self._args.model, device=self._args.device, threads=self._args.threads)
+                args = self._args
+                self._codec = nlaic.load(args.model, device=args.device, threads=args.threads, precision=args.precision)
             except (NlaicError, OSError) as error:
                 raise StopError(str(error)) from error
         return self._codec

@@ -18,6 +18,7 @@ NAME = "nlaic-decompress"
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
     args = _parser().parse_args(argv)
+    command.limit_threads(NAME, args.threads)
     command.run(NAME, lambda: _decompress_all(args))
 
 
@@ -35,6 +36,10 @@ def _parser() -> command.Parser:
         metavar="R",
         help="0 (faithful) to 1 (natural-looking); accepted, has an effect once there are two decoders",
     )
+    parser.add_argument(
+        "--region", type=command.region, metavar="X,Y,W,H", help="only this part of the picture, in pixels"
+    )
+    parser.add_argument("--no-boundary-filter", action="store_true", help="leave the seams between blocks as they are")
     return parser
 
 
@@ -54,11 +59,17 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
     format = "PNG" if job.target is None or not job.target.suffix else output_format(job.target)
     check_target(job.target, force=args.force, parents=args.recursive)
     data = job.read()
-    model_id = nlaic.info(data)["model_id"]
+    facts = nlaic.info(data)
+    model_id = facts["model_id"]
     if model_id not in codecs:
-        codecs[model_id] = nlaic.load_for(data, model=args.model, device=args.device, threads=args.threads)
+        codecs[model_id] = nlaic.load_for(
+            data, model=args.model, device=args.device, threads=args.threads, precision=args.precision
+        )
     start = perf_counter()
-    image = codecs[model_id].decompress(data, realism=args.realism)
+    image = codecs[model_id].decompress(
+        data, realism=args.realism, region=args.region, boundary_filter=not args.no_boundary_filter
+    )
     seconds = perf_counter() - start
     write_output(job.target, encode_picture(image, format), force=args.force, parents=args.recursive)
-    report.line(result_line(job.name, image.size, len(data), seconds))
+    whole = facts["width"], facts["height"]
+    report.line(result_line(job.name, image.size, len(data), seconds, whole))

@@ -103,11 +103,13 @@ class Reporter:
         say(f"{self._command}: {text if known else f'{name}: {text}'}", sys.stderr)
 
 
-def result_line(name: str, size: tuple[int, int], count: int, seconds: float) -> str:
-    """Name, pixels, bytes, bits a pixel, million pixels a second."""
-    pixels = size[0] * size[1]
-    speed = pixels / 1e6 / max(seconds, 1e-9)
-    return f"{name}  {size[0]}x{size[1]}  {count} bytes  {8 * count / pixels:.4f} bpp  {speed:.2f} MP/s"
+def result_line(
+    name: str, size: tuple[int, int], count: int, seconds: float, whole: tuple[int, int] | None = None
+) -> str:
+    """Name, pixels, bytes, bits a pixel, million pixels a second; `whole` is the picture's size where `size` is not."""
+    width, height = whole or size
+    speed = size[0] * size[1] / 1e6 / max(seconds, 1e-9)
+    return f"{name}  {size[0]}x{size[1]}  {count} bytes  {8 * count / (width * height):.4f} bpp  {speed:.2f} MP/s"
 
 
 def _make_bar(*, transient: bool) -> "Progress":

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from nlaic.nets.layers import ResidualBlock, zero_init
 from nlaic.nets.paper import PlainBlock
+from nlaic.seams import SIGMA, UNIT, WIDTH
+from nlaic.seams import blend_weight as blend_weights
 
-WIDTH = 128  # of a strip in pixels
-SIGMA = 22.0  # of the weight in pixels: 0.015 at the strip's edge
 SCALE = 0.1  # of the light filter's branch, as of the codec's
 
 
@@ -28,11 +28,13 @@ class BoundarySettings:
         kind: `light` or `paper`.
         channels: of the residual blocks.
         blocks: how many.
+        sigma: of the blending weight, in pixels, for strips of 128.
     """
 
     kind: str = "light"
     channels: int = 64
     blocks: int = 4
+    sigma: float = SIGMA
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain values, for a weights file."""
@@ -47,6 +49,7 @@ class LightFilter(nn.Module):
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
         pixels = 3 * self.SHRINK**2
+        self.reach = self.SHRINK * (2 + 2 * blocks)  # pixels that an output depends on, in each direction
         self.branch = nn.Sequential(
             nn.PixelUnshuffle(self.SHRINK),
             nn.Conv2d(pixels, channels, 3, padding=1),
@@ -65,6 +68,7 @@ class PaperFilter(nn.Module):
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
+        self.reach = -(-(2 + 2 * blocks + 2) // UNIT) * UNIT
         self.layers = nn.Sequential(
             nn.Conv2d(3, channels, 5, padding=2),
             *(PlainBlock(channels) for _ in range(blocks)),
@@ -76,16 +80,15 @@ class PaperFilter(nn.Module):
         return strip + self.layers(strip)
 
 
-def build_boundary(settings: BoundarySettings) -> nn.Module:
+def build_boundary(settings: BoundarySettings) -> LightFilter | PaperFilter:
     """Make an untrained filter."""
-    kinds = {"light": LightFilter, "paper": PaperFilter}
+    kinds: dict[str, type[LightFilter | PaperFilter]] = {"light": LightFilter, "paper": PaperFilter}
     return kinds[settings.kind](settings.channels, settings.blocks)
 
 
 def blend_weight(width: int, sigma: float = SIGMA) -> Tensor:
-    """W_p of Eq. 8 at each column's centre, [width]: 1 at the boundary, which lies between the two middle columns."""
-    x = torch.arange(width) + 0.5
-    return torch.exp(-((x - width / 2) ** 2) / (2 * sigma**2))
+    """W_p of Eq. 8, [width]; see `nlaic.seams.blend_weight`."""
+    return torch.from_numpy(blend_weights(width, sigma))
 
 
 def filter_boundaries(
@@ -94,6 +97,7 @@ def filter_boundaries(
     rows: Iterable[int],
     network: Callable[[Tensor], Tensor],
     width: int = WIDTH,
+    sigma: float = SIGMA,
 ) -> Tensor:
     """Filter the strips around block boundaries of a picture (Eq. 7).
 
@@ -106,12 +110,13 @@ def filter_boundaries(
         rows: first rows of blocks, without 0.
         network: strips [B, 3, n, width] to filtered ones.
         width: of a strip; even, and every boundary at least half of it from the picture's edge.
+        sigma: of the blending weight, for strips of 128.
 
     Returns:
         the filtered picture [B, 3, H, W].
     """
     weighted, total = torch.zeros_like(picture), torch.zeros_like(picture[:1, :1])
-    weight = blend_weight(width).to(picture)
+    weight = blend_weight(width, sigma).to(picture)
     for boundaries, turned in ((columns, False), (rows, True)):
         source = picture.mT if turned else picture
         target, sums = (weighted.mT, total.mT) if turned else (weighted, total)

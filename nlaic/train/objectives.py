@@ -9,9 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from nlaic.nets.boundary import WIDTH, cut, filter_boundaries, splice
+from nlaic.nets.boundary import cut, filter_boundaries, splice
 from nlaic.nets.discriminator import Discriminator, discriminator_loss, generator_loss
 from nlaic.nets.vae import HyperpriorVAE
+from nlaic.seams import SIGMA, WIDTH
 from nlaic.train.data import Batch
 from nlaic.train.losses import Distortion
 
@@ -180,12 +181,19 @@ class Boundary(nn.Module):
         decoders: every decoder that the filter has to be good for; one is drawn for each step.
         network: the filter.
         distortion: of the whole filtered picture; 1 - MS-SSIM in the paper.
+        sigma: of the blending weight.
     """
 
     def __init__(
-        self, net: HyperpriorVAE, decoders: list[nn.Module], network: nn.Module, distortion: Distortion
+        self,
+        net: HyperpriorVAE,
+        decoders: list[nn.Module],
+        network: nn.Module,
+        distortion: Distortion,
+        sigma: float = SIGMA,
     ) -> None:
         super().__init__()
+        self.sigma = sigma
         self.codec, self.network, self.distortion, self.anchors = Frozen(net), network, distortion, net.rates.anchors
         self.decoders = nn.ModuleList(decoders).requires_grad_(False).eval()
 
@@ -203,7 +211,7 @@ class Boundary(nn.Module):
             coded = splice(decoder(y_hat).float()).clamp(0, 1)
         height, width = x.shape[-2:]
         strip = min(WIDTH, height // 2, width // 2)
-        filtered = filter_boundaries(coded, [width // 2], [height // 2], self.network, strip)
+        filtered = filter_boundaries(coded, [width // 2], [height // 2], self.network, strip, self.sigma)
         distortion, distances = self.distortion(filtered, x)
         gain = 10 * torch.log10((coded - x).square().mean() / (filtered.detach() - x).square().mean())
         return {

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import pickle
-import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +15,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch.nn import functional as F
 
 from nlaic.errors import NlaicError
 from nlaic.export import export, save_weights, with_network, without_network
 from nlaic.nets.build import make_settings
+from nlaic.nets.precision import bf16_is_faster
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.train.callbacks import Checkpoint, Progress, StopAtBudget
 from nlaic.train.data import Pictures, load_pictures
@@ -142,7 +141,8 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
 def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     wanted = dict(config["trainer"])
     if wanted["precision"] == "auto":
-        wanted["precision"] = "bf16-mixed" if bf16_is_faster() else "32-true"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        wanted["precision"] = "bf16-mixed" if bf16_is_faster(device, backward=True) else "32-true"
     loggers = [_logger(name, folder / "logs") for name in config["logger"]["names"]]
     try:
         return pl.Trainer(
@@ -167,23 +167,6 @@ def _logger(name: str, folder: Path) -> Logger:
     if name == "wandb":
         return WandbLogger(project="nlaic", save_dir=str(folder))
     raise NlaicError(f"logger.names: csv, tensorboard or wandb, but got {name!r}")
-
-
-def bf16_is_faster(margin: float = 1.2, rounds: int = 5) -> bool:
-    """Whether a convolution of this codec's kind runs faster in bf16 here, forwards and backwards, by a probe."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    x, weight = torch.randn(8, 64, 24, 24), torch.randn(64, 64, 3, 3, requires_grad=True)
-
-    def best(kind: torch.dtype) -> float:
-        times = []
-        for _ in range(rounds):
-            begin = time.perf_counter()
-            F.conv2d(x.to(kind), weight.to(kind), padding=1).float().square().mean().backward()
-            times.append(time.perf_counter() - begin)
-        return min(times)
-
-    return best(torch.float32) > margin * best(torch.bfloat16)
 
 
 def quality_50(net: HyperpriorVAE, pictures: Pictures, bpp: float = 0.28, count: int = 12) -> float:

@@ -138,8 +138,8 @@ def _boundary(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objecti
     if perceptual := network_state(weights, "g_s_perceptual"):
         decoders.append(copy.deepcopy(net.g_s))
         decoders[1].load_state_dict(perceptual)
-    network = build_boundary(settings_from(BoundarySettings, settings))
-    return Boundary(net, decoders, network, plan.distortion)
+    shape = settings_from(BoundarySettings, settings)
+    return Boundary(net, decoders, build_boundary(shape), plan.distortion, shape.sigma)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ class StubCodec:
         header = container.Header(*image.size, MODEL_ID, round(quality * 10), (2048, 1024))
         return container.pack(header, [zlib.compress(image.tobytes())])
 
-    def decompress(self, data, *, realism=None):
-        self.calls.append(SimpleNamespace(realism=realism))
+    def decompress(self, data, *, realism=None, **options):
+        self.calls.append(SimpleNamespace(realism=realism, **options))
         if self.failure:
             raise self.failure
         file = container.unpack(data)
@@ -57,7 +57,8 @@ def stub(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder to be in."""
+    """An empty folder to be in; what the commands set in the environment is taken back."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

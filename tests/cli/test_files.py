@@ -39,8 +39,8 @@ def test_arguments_reach_the_codec(folder, run, stub):
     assert (second.quality, second.effort, second.block) == (12.3, 9, (128, 64))
     assert (third.bpp, third.max_bytes) == (0.25, None)
     assert (fourth.bpp, fourth.max_bytes) == (None, 4000)
-    assert stub.loads[0] == ("light", {"device": "auto", "threads": None})
-    assert stub.loads[1] == ("m.safetensors", {"device": "cpu", "threads": 2})
+    assert stub.loads[0] == ("light", {"device": "auto", "threads": None, "precision": "auto"})
+    assert stub.loads[1] == ("m.safetensors", {"device": "cpu", "threads": 2, "precision": "auto"})
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_decompress_loads_once_a_model_and_makes_png(folder, run, stub):
         Path(name).write_bytes(nlaic_bytes())
     assert run("decompress -r in -o out")[0] == 0
     assert {"out/a.png", "out/b/c.png"} < tree(folder)
-    assert stub.loads == [(MODEL_ID, {"model": None, "device": "auto", "threads": None})]
+    assert stub.loads == [(MODEL_ID, {"model": None, "device": "auto", "threads": None, "precision": "auto"})]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "bmp", "ppm"])
@@ -130,6 +130,21 @@ def test_the_real_codec_end_to_end(folder, run, tiny_model):
     assert (code, out, len(err)) == (1, [], 1)
     assert re.search(r"^nlaic-compress: a\.png: .*smallest", err[0])
     assert (folder / "a.nlaic").stat().st_size == facts["bytes"]
+
+
+def test_a_region_and_seams_left_alone(folder, run, stub):
+    picture("a.png")
+    run("compress a.png")
+    assert run("decompress a.nlaic -o b.png --region 1,2,3,4 --no-boundary-filter")[0] == 0
+    assert run("decompress a.nlaic -o c.png")[0] == 0
+    assert [(c.region, c.boundary_filter) for c in stub.calls[1:]] == [((1, 2, 3, 4), False), (None, True)]
+
+
+def test_more_threads_than_processors_are_noted(folder, run, stub):
+    picture("a.png")
+    code, _, errors = run("compress a.png --threads 4096")
+    assert code == 0
+    assert len(errors) == 1 and "4096 threads asked for, but" in errors[0]
 
 
 def test_weights_that_are_nowhere(folder, run, tiny_model, monkeypatch):

@@ -1,0 +1,107 @@
+"""The pixels of a whole picture, which are held once: blocks are cut from it, or pasted into it as they come."""
+
+import math
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from nlaic.errors import NlaicError
+from nlaic.tiles import Box, Grid, pad
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture to encode, block by block.
+
+    Attributes:
+        picture: RGB.
+        grid: its blocks.
+    """
+
+    picture: Image.Image
+    grid: Grid
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        return self.grid.rows * self.grid.columns
+
+    def size(self, number: int) -> tuple[int, int]:
+        """(height, width) of a block without padding."""
+        left, top, right, bottom = self.grid.box(number)
+        return bottom - top, right - left
+
+    def block(self, number: int) -> np.ndarray:
+        """A block's pixels, padded: uint8 [H, W, 3]."""
+        return pad(np.asarray(cut(self.picture, self.grid.box(number))))
+
+
+class Canvas:
+    """A picture that is being decoded, or as much of it as some of its blocks cover; 4 bytes a pixel.
+
+    Args:
+        grid: the blocks of the whole picture.
+        numbers: of the blocks that will come.
+
+    Raises:
+        NlaicError: if there is no memory for it.
+    """
+
+    def __init__(self, grid: Grid, numbers: Collection[int]) -> None:
+        boxes = [grid.box(number) for number in numbers]
+        left, top, right, bottom = (
+            choose(box[side] for box in boxes) for side, choose in enumerate((min, min, max, max))
+        )
+        self.grid, self.box = grid, (left, top, right, bottom)
+        width, height = right - left, bottom - top
+        size = 4 * width * height
+        try:
+            if size > _memory():  # many systems promise what they do not have, and kill who uses it
+                raise MemoryError
+            self.image = Image.new("RGB", (width, height))
+        except MemoryError as error:
+            needed = f"{size / 1e9:.2f} GB"
+            raise NlaicError(f"not enough memory for a picture of {width}x{height} pixels ({needed})") from error
+
+    def paste(self, number: int, pixels: np.ndarray) -> None:
+        """Put a block uint8 [H, W, 3] in its place, without its padding."""
+        left, top, right, bottom = self.grid.box(number)
+        self.write((left, top), pixels[: bottom - top, : right - left])
+
+    def write(self, place: tuple[int, int], pixels: np.ndarray) -> None:
+        """Put pixels uint8 [h, w, 3] where their left upper corner is to be, in coordinates of the whole picture."""
+        left, top = place[0] - self.box[0], place[1] - self.box[1]
+        self.image.paste(Image.fromarray(np.ascontiguousarray(pixels)), (left, top))
+
+    def read(self, box: Box) -> np.ndarray:
+        """Pixels of a box of the whole picture, uint8 [h, w, 3]; black where there are none."""
+        return np.asarray(self.crop(box))
+
+    def crop(self, box: Box) -> Image.Image:
+        """A box of the whole picture."""
+        left, top = self.box[:2]
+        return cut(self.image, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+
+
+def _memory() -> float:
+    """Bytes that this machine has, where that can be known."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def cut(image: Image.Image, box: Box) -> Image.Image:
+    """A box of a picture, black where it is outside; the picture itself where it is all of it.
+
+    Pillow's own `crop` refuses large boxes as decompression bombs.
+    """
+    left, top, right, bottom = box
+    if box == (0, 0, *image.size):
+        return image
+    part = Image.new("RGB", (right - left, bottom - top))
+    part.paste(image, (-left, -top))
+    return part

@@ -1,0 +1,130 @@
+"""`nlaic-compress --executor`: many pictures at once, by processes of one thread each, here or on a Ray cluster.
+
+The command reads the pictures and writes the files; workers see bytes alone, and need no common disk.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BytesIO
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from nlaic.ahead import processors
+from nlaic.cli.command import FAILURES
+from nlaic.cli.files import Job, check_target, write_output
+from nlaic.cli.progress import Reporter, reason, result_line
+from nlaic.errors import NlaicError
+from nlaic.executors import run_all
+
+if TYPE_CHECKING:
+    from nlaic.codec import Codec
+    from nlaic.engine import Execution
+    from nlaic.weights import Weights
+
+
+@dataclass(frozen=True, eq=False)  # each is itself alone: what is loaded for it is kept by it
+class Settings:
+    """The same for all pictures: the weights, how to run them, and the arguments of `Codec.compress`."""
+
+    weights: "Weights"
+    execution: "Execution"
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job and the bytes of its picture."""
+
+    job: Job
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a picture: the bytes of its file, or why there are none."""
+
+    data: bytes = field(default=b"", repr=False)
+    size: tuple[int, int] = (0, 0)
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[str, Any], report: Reporter) -> bool:
+    """Compress all pictures whose files are not there yet; False where one failed."""
+    from nlaic.engine import Execution
+    from nlaic.weights import find_weights
+
+    settings = Settings(find_weights(args.model), Execution(args.device, 1, args.precision), options)
+    failed: list[Job] = []
+
+    def fail(job: Job, error: BaseException) -> None:
+        failed.append(job)
+        report.failure(job.name, error)
+        report.finish()
+
+    def tasks() -> Iterator[Task]:
+        for job in _still_to_do(jobs, args.force, report):
+            try:
+                if job.problem:
+                    raise NlaicError(job.problem)
+                check_target(job.target, force=args.force, parents=args.recursive)
+                yield Task(job, job.read())
+            except FAILURES as error:
+                fail(job, error)
+
+    workers = min(args.threads or processors(), len(jobs))
+    with report:
+        for task, outcome in run_all(args.executor, compress_one, settings, tasks(), workers):
+            try:
+                if isinstance(outcome, NlaicError):
+                    raise outcome
+                _finish(task.job, outcome, args, report)
+            except FAILURES as error:
+                fail(task.job, error)
+    return not failed
+
+
+def compress_one(settings: Settings, task: Task) -> Outcome:
+    """In a worker: the picture's bytes to the file's. Failures that a user can mend are told, not raised."""
+    from nlaic.picture import read_picture
+
+    notes: list[str] = []
+    try:
+        image = read_picture(BytesIO(task.data), warn=notes.append)
+        codec = _codec(settings)
+        start = perf_counter()
+        data = codec.compress(image, **settings.options)
+    except FAILURES as error:
+        return Outcome(notes=tuple(notes), problem=reason(error))
+    return Outcome(data, image.size, perf_counter() - start, tuple(notes))
+
+
+@lru_cache(maxsize=1)
+def _codec(settings: Settings) -> "Codec":
+    from nlaic.codec import Codec
+    from nlaic.engine import TorchEngine
+
+    return Codec(settings.weights, TorchEngine(settings.weights, settings.execution))
+
+
+def _still_to_do(jobs: Iterable[Job], force: bool, report: Reporter) -> Iterator[Job]:
+    """Without --force, a file that is there is done: it was written whole or not at all."""
+    for job in jobs:
+        if job.target and job.target.is_file() and not force:
+            report.note(job.name, f"done before: {job.target}")
+            report.finish()
+        else:
+            yield job
+
+
+def _finish(job: Job, outcome: Outcome, args: argparse.Namespace, report: Reporter) -> None:
+    for note in outcome.notes:
+        report.note(job.name, note)
+    if outcome.problem:
+        raise NlaicError(outcome.problem)
+    write_output(job.target, outcome.data, force=args.force, parents=args.recursive)
+    report.line(result_line(job.name, outcome.size, len(outcome.data), outcome.seconds))
+    report.finish()

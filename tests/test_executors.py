@@ -1,0 +1,65 @@
+"""Many items on many workers: all are done once more or less, whoever dies on the way."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from nlaic.executors import WorkerLostError, run_all
+
+
+def square(shared: int, item: int) -> int:
+    return shared + item * item
+
+
+def die_once(folder: str, item: int) -> int:
+    """The worker on item 2 is killed the first time."""
+    mark = Path(folder) / "mark"
+    if item == 2 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def die_always(shared: None, item: int) -> int:
+    if item == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def fail(shared: None, item: int) -> int:
+    raise ValueError(item)
+
+
+def test_all_items_once():
+    assert sorted(run_all("local", square, 100, range(7), 2)) == [(k, 100 + k * k) for k in range(7)]
+
+
+def test_items_are_taken_as_workers_come_free():
+    taken = []
+
+    def items():
+        for k in range(9):
+            taken.append(k)
+            yield k
+
+    results = run_all("local", square, 0, items(), 1)
+    next(results)
+    assert len(taken) <= 3
+    results.close()
+
+
+def test_a_killed_worker_loses_nothing(tmp_path):
+    assert sorted(run_all("local", die_once, str(tmp_path), range(6), 2)) == [(k, k) for k in range(6)]
+
+
+def test_an_item_that_kills_every_worker_is_told_and_the_rest_is_done():
+    results = dict(run_all("local", die_always, None, range(5), 2))
+    assert isinstance(results.pop(2), WorkerLostError)
+    assert results == {k: k for k in (0, 1, 3, 4)}
+
+
+def test_a_mistake_is_not_hidden():
+    with pytest.raises(ValueError, match="0"):
+        list(run_all("local", fail, None, [0], 1))
