@@ -24,6 +24,7 @@ Work = Callable[[Shared, Item], Result]
 EXECUTORS = ("local", "ray")
 TRIES = 3  # of an item whose worker dies
 LOST = f"the process that worked on it died, {TRIES} times"
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 AHEAD = 2  # items handed out for each worker: one to work on, one to go on with
 
 
@@ -56,11 +57,25 @@ def _run_local(
     work: Work[Shared, Item, Result], shared: Shared, items: Iterator[Item], workers: int
 ) -> Iterator[tuple[Item, Result | WorkerLostError]]:
     """A pool breaks as a whole when one of its processes dies: each item that was in it gets one of its own then."""
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = "1"  # of the processes to come
-    while lost := (yield from _run_pool(work, shared, items, workers)):
-        for item in lost:
-            yield item, _run_alone(work, shared, item)
+    with _one_thread():
+        while lost := (yield from _run_pool(work, shared, items, workers)):
+            for item in lost:
+                yield item, _run_alone(work, shared, item)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes started inside have one thread; it must be said before they load a library."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _run_pool(
@@ -125,7 +140,9 @@ def _run_ray(
             {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
         )
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
-    task: Any = ray.remote(_with_fetched).options(num_cpus=1, max_retries=TRIES - 1)
+    task: Any = ray.remote(_with_fetched).options(
+        num_cpus=1, max_retries=TRIES - 1, runtime_env={"env_vars": ONE_THREAD}
+    )
     box = [ray.put(shared)]  # in a list it stays a reference, that a worker resolves once
     running: dict[Any, Item] = {}
     try:

@@ -150,4 +150,4 @@ def test_four_stages_make_one_file(folder, tmp_path, kind):  # noqa: F811
 def test_what_cannot_work_is_one_clear_error(folder, tmp_path, tiny_model, overrides, message):  # noqa: F811
     words = [word.format(model=tiny_model) for word in overrides]
     with pytest.raises(NlaicError, match=message):
-        run(config(f"data.root={folder}", f"dir={tmp_path}/run", "steps=1", *words))
+        run(config(f"data.root={folder}", f"dir={tmp_path}/run", "steps=1", "sampling.batch=1", *words))

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from nlaic.evaluate.executors import run_all
 from nlaic.evaluate.metrics import Skipped
+from nlaic.evaluate.outcomes import outcomes
 
 
 class Watch(Protocol):
@@ -39,7 +39,7 @@ class Journal:
         """Tasks and results of those that succeed; the others are failures."""
         self.watch.phase(phase, len(tasks))
         done = []
-        for task, outcome in run_all(function, tasks, self.executor, self.processes):
+        for task, outcome in outcomes(function, tasks, self.executor, self.processes):
             self.watch.step()
             if outcome.reason:
                 point = getattr(task, "point", None) or task

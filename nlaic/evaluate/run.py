@@ -1,13 +1,13 @@
 """An evaluation from its settings to its results: pictures, points, distances between sets, tables."""
 
 import datetime
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nlaic.ahead import processors
 from nlaic.errors import NlaicError
 from nlaic.evaluate import fid, inception, metrics, results, viewer
 from nlaic.evaluate.codecs import MissingError, Spec, parse
@@ -46,7 +46,7 @@ class Settings:
     @property
     def processes(self) -> int:
         """How many at once."""
-        return len(os.sched_getaffinity(0)) if self.jobs is None else int(self.jobs)
+        return processors() if self.jobs is None else int(self.jobs)
 
 
 class Evaluation:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from nlaic.evaluate.executors import run_all
+from nlaic.evaluate.outcomes import outcomes
 
 
 def half(number):
@@ -19,10 +19,10 @@ def half(number):
 def test_outcomes(jobs, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     numbers = [n for n in range(8) if jobs or n != 5]
-    outcomes = dict(run_all(half, numbers, "local", jobs))
-    assert set(outcomes) == set(numbers)
-    assert outcomes[3].reason == "ValueError: three"
+    became = dict(outcomes(half, numbers, "local", jobs))
+    assert set(became) == set(numbers)
+    assert became[3].reason == "ValueError: three"
     if jobs:
-        assert outcomes[5].reason == "the process died"
-        assert all(outcomes[n].result == (n / 2, "1") for n in (0, 1, 2, 4, 6, 7))
+        assert became[5].reason == "the process that worked on it died, 3 times"
+        assert all(became[n].result == (n / 2, "1") for n in (0, 1, 2, 4, 6, 7))
     assert os.environ["OMP_NUM_THREADS"] == "7"
