@@ -172,7 +172,7 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
         (["data.root={photos}", "steps=1", "sampling.patch=512"], "no picture has both sides"),
         (
             ["data.root={photos}", "steps=1", "loss=mse_lpips", "loss.networks=/nowhere"],
-            "alexnet_features.safetensors in loss.networks",
+            "alexnet_features.safetensors is missing; put it into loss.networks",
         ),
         (
             ["data.root={photos}", "steps=1", "sampling.patch=64", "start=/nowhere.ckpt"],
