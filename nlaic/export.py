@@ -84,10 +84,12 @@ def network_state(weights: Weights, prefix: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def restore(weights: Weights) -> HyperpriorVAE:
+def restore(weights: Weights, anchors: int | None = None) -> HyperpriorVAE:
     """The codec of a weights file in floats, to train on: `export` backwards.
 
-    Its rows become anchors: position k of `anchors` stands at the quality 1000 * k / (anchors - 1).
+    Args:
+        weights: of any stage.
+        anchors: how many qualities own parameters, equally spaced; None: as many as the file has rows.
     """
     net = build(make_settings(weights.architecture, weights.settings))
     state = {f"{part}.{k}": v for part in NETWORKS for k, v in network_state(weights, part).items()}
@@ -102,7 +104,7 @@ def restore(weights: Weights) -> HyperpriorVAE:
         layer.weight.copy_(integers * step[:, None, None, None])
         real = (bias + integers.sum((2, 3)) @ layer.centre_in.double()) * step
         layer.bias.copy_((real - layer.centre_out) / BIAS_UNIT)
-    rows = {name: torch.from_numpy(weights.tensors[name].astype(np.float32)) for name in ROWS}
+    rows = {name: torch.from_numpy(_resampled(weights.tensors[name], anchors)) for name in ROWS}
     steps, z_steps = rows["rates.log_step"], rows["rates.log_z_step"]
     net.rates = Rates(steps.shape[1], z_steps.shape[1], len(steps))
     net.rates.log_step.copy_(steps)
@@ -111,6 +113,14 @@ def restore(weights: Weights) -> HyperpriorVAE:
     net.rates.log_scale.copy_(rows["rates.offset"] / 2**OFFSET_SHIFT * INDEX_STEP + math.log(SCALE_MIN))
     net.rates.log_z_scale.copy_(rows["rates.z_index"] * INDEX_STEP + math.log(Z_SCALE_MIN))
     return net
+
+
+def _resampled(rows: np.ndarray, count: int | None) -> np.ndarray:
+    """So many equally spaced rows, float32, by linear interpolation."""
+    places = np.linspace(0, len(rows) - 1, count or len(rows))
+    low = np.minimum(places.astype(int), max(len(rows) - 2, 0))
+    high, share = np.minimum(low + 1, len(rows) - 1), (places - low)[:, None]
+    return (rows[low] * (1 - share) + rows[high] * share).astype(np.float32)
 
 
 def save_weights(weights: Weights, target: Path) -> Path:

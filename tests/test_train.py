@@ -27,6 +27,7 @@ from nlaic.train.objectives import RateDistortion
 from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
 from nlaic.train.stages import Budget, Sampling
+from nlaic.weights import find_weights
 from tests.conftest import smooth_picture
 
 SMALL = "model.settings={analysis:[[8,1],[16,1]],synthesis:[[8,1],[16,1]],context:8}"
@@ -127,6 +128,31 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(folder, tmp_path):
             )
 
 
+def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(folder, tmp_path):
+    words = command(folder, tmp_path / "run", "steps=100000", "sampling.batch=1", "report_minutes=1e-4")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "patches/s" not in process.stdout.readline():  # it trains
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in err
+    steps = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["nlaic"]["steps"]
+    assert f"stopped at step {steps}; the same command goes on" in out and steps > 0
+
+
+def test_a_run_starts_from_a_weights_file(folder, tmp_path):
+    first = short_run(folder, tmp_path / "first", 6)
+    second = short_run(
+        folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1e9"
+    )
+    before, after = (torch.load(p.parent / "last.ckpt", weights_only=False)["state_dict"] for p in (first, second))
+    for name in (n for n in before if n.startswith("mean.net.g_")):
+        torch.testing.assert_close(after[name], before[name], atol=2e-3, rtol=2e-3)  # half precision
+    assert all(before[name].shape == after[name].shape for name in before)
+    a, b = (find_weights(str(path)).tensors["rates.log_step"] for path in (first, second))
+    np.testing.assert_allclose(a[[0, -1]], b[[0, -1]], atol=1e-3)
+
+
 def test_two_processes_train_what_one_does(folder, tmp_path):
     """Lightning's DDP on two processes, the same global batch: the same weights, to tolerance."""
     words = ["steps=4", "sampling.batch=4", "data.holdout=0", "optimisation.warmup=1"]
@@ -178,7 +204,13 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
             ["data.root={photos}", "steps=1", "sampling.patch=64", "start=/nowhere.ckpt"],
             "start: cannot read /nowhere.ckpt",
         ),
-        (["data.root={photos}", "steps=1", "sampling.patch=64", "start={photos}/broken.jpg"], "not a checkpoint"),
+        (
+            ["data.root={photos}", "steps=1", "sampling.patch=64", "start={damaged}"],
+            "cannot read .*/damaged/last.ckpt|not a checkpoint",
+        ),
+        (["data.root={photos}", "steps=1", "sampling.patch=64", "start={photos}/broken.jpg"], "broken.jpg"),
+        (["data.root={photos}", "minutes=abc"], "minutes must be a number above 0, but got 'abc'"),
+        (["data.root={photos}", "steps=0"], "steps must be a number above 0"),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "trainer.accelerator=gpu"], "trainer: "),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "dir={damaged}"], "damaged or no checkpoint"),
         (["data.root={photos}", "steps=1", "data.crop=round"], "data.crop must be one of"),

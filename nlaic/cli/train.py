@@ -41,7 +41,7 @@ def main() -> None:
             else:
                 run(plain(config))
         except MissingMandatoryValue as error:
-            sys.exit(f"nlaic-train: {error}".splitlines()[0])
+            sys.exit(f"nlaic-train: {error.full_key}=... must be given")
         except NlaicError as error:
             sys.exit(f"nlaic-train: {error}")
         except KeyboardInterrupt:

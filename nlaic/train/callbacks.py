@@ -1,9 +1,13 @@
 """What happens beside the steps: the end of the budget, checkpoints, a bar on a terminal."""
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -42,7 +46,7 @@ class Checkpoint(pl.Callback):
 
 
 class StopAtBudget(pl.Callback):
-    """End the run cleanly when its minutes or steps are over, or when its loss is no number any more.
+    """End the run cleanly when its minutes or steps are over, on Ctrl-C, or when its loss is no number any more.
 
     Args:
         leg_minutes: of training in this start; the run goes on in the next.
@@ -52,6 +56,25 @@ class StopAtBudget(pl.Callback):
 
     def __init__(self, leg_minutes: float | None = None) -> None:
         self.leg, self.end, self.bad = 60 * (leg_minutes or math.inf), math.inf, 0
+        self.interrupted = False
+
+    @contextmanager
+    def on_interrupt(self) -> Iterator[None]:
+        """Inside, the first Ctrl-C or SIGTERM ends the run after its step; a second one at once."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+            yield
+            return
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """A run that was over stays as it is."""
@@ -64,7 +87,8 @@ class StopAtBudget(pl.Callback):
         self.bad = 0 if loss is None or torch.isfinite(loss) else self.bad + 1
         if self.bad >= self.PATIENCE:
             raise NlaicError(f"training diverged: {self.PATIENCE} losses in a row are no number; lower the rate")
-        if module.progress >= 1 or module.seconds >= self.end:
+        interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
+        if interrupted or module.progress >= 1 or module.seconds >= self.end:
             trainer.should_stop = True
 
 

@@ -23,7 +23,7 @@ from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, D
 from nlaic.train.optimisation import Optimisation
 from nlaic.train.perceptual import Trunk
 from nlaic.train.stages import Sampling, Stage
-from nlaic.weights import Weights
+from nlaic.weights import Weights, find_weights
 
 T = TypeVar("T")
 
@@ -42,13 +42,15 @@ def settings_from(kind: type[T], values: Mapping[str, Any]) -> T:
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of a configuration as settings."""
+    """The parts of a configuration as settings, and what `start` names: weights, or a run's checkpoint."""
 
     stage: str
     sampling: Sampling
     optimisation: Optimisation
     augmentation: Augmentation
     distortion: Distortion
+    weights: Weights | None = None
+    checkpoint: Path | None = None
 
 
 def make_plan(config: dict[str, Any]) -> Plan:
@@ -57,34 +59,58 @@ def make_plan(config: dict[str, Any]) -> Plan:
     Raises:
         NlaicError: if a setting is not known or a pretrained network is missing.
     """
-    name = config["stage"]["name"]
-    if name not in ("rd", *LATER):
-        raise NlaicError(f"stage must be one of rd, {', '.join(LATER)}, but got {name!r}")
-    if name != "rd" and not config["start"]:
-        raise NlaicError(f"stage {name} works on a trained codec: start=WEIGHTS")
-    unit = 128 if name == "boundary" else 64  # four blocks of multiples of 64
-    if config["sampling"]["patch"] % unit:
-        raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
-    backend = config["compile"]
-    if backend and backend not in torch.compiler.list_backends(exclude_tags=()):
-        known = ", ".join(torch.compiler.list_backends())
-        raise NlaicError(f"compile must be one of {known}, but got {backend!r}")
+    _check(config)
+    before = config["start"]
+    from_run = before is not None and (Path(before).is_dir() or Path(before).suffix == ".ckpt")
     return Plan(
-        name,
+        config["stage"]["name"],
         settings_from(Sampling, config["sampling"]),
         settings_from(Optimisation, config["optimisation"]),
         Augmentation(**{name: config["data"][name] for name in ("crop", "flip", "rotate", "reduce")}),
         Distortion(**config["loss"]),
+        find_weights(before) if before and not from_run else None,
+        Path(before) if from_run else None,
     )
 
 
+LENGTHS = ("minutes", "steps", "leg_minutes", "report_minutes", "checkpoint_minutes")
+
+
+def _check(config: dict[str, Any]) -> None:
+    name, before, backend = config["stage"]["name"], config["start"], config["compile"]
+    if name not in ("rd", *LATER):
+        raise NlaicError(f"stage must be one of rd, {', '.join(LATER)}, but got {name!r}")
+    if name != "rd" and not before:
+        raise NlaicError(f"stage {name} works on a trained codec: start=WEIGHTS")
+    if config["minutes"] is None and config["steps"] is None:
+        raise NlaicError("give minutes=N or steps=N: how long to train")
+    for length, value in ((n, config[n]) for n in LENGTHS if config[n] is not None):
+        if not (isinstance(value, int | float) and value > 0):
+            raise NlaicError(f"{length} must be a number above 0, but got {value!r}")
+    unit = 128 if name == "boundary" else 64  # four blocks of multiples of 64
+    if config["sampling"]["patch"] % unit:
+        raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
+    if backend and backend not in torch.compiler.list_backends(exclude_tags=()):
+        known = ", ".join(torch.compiler.list_backends())
+        raise NlaicError(f"compile must be one of {known}, but got {backend!r}")
+
+
 def first_stage(config: dict[str, Any], plan: Plan, kept: Pictures) -> RateDistortion:
-    """Stage one on a new network."""
-    settings = make_settings(config["model"]["name"], config["model"]["settings"])
+    """Stage one, on a new network or on the plan's.
+
+    Raises:
+        NlaicError: if the weights are of another network than the configuration's.
+    """
+    settings, weights = make_settings(config["model"]["name"], config["model"]["settings"]), plan.weights
     torch.manual_seed(plan.sampling.seed)
-    net = build(settings).to(memory_format=torch.channels_last)
-    start(net, settings, starting_pictures(kept, plan.sampling))
-    return RateDistortion(net, plan.distortion, settings.lambdas)
+    if weights is None:
+        net = build(settings)
+        start(net, settings, starting_pictures(kept, plan.sampling))
+    else:
+        if make_settings(weights.architecture, weights.settings) != settings:
+            raise NlaicError(f"start: {weights.path} holds another network than model={config['model']['name']}")
+        net = restore(weights, getattr(settings, "anchors", 1))
+    return RateDistortion(net.to(memory_format=torch.channels_last), plan.distortion, settings.lambdas)
 
 
 def start_from(module: Stage, path: Path) -> None:
@@ -117,12 +143,20 @@ def compile_networks(objective: Objective, backend: str) -> None:
             part.compile(backend=backend)
 
 
-def _discriminate(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objective:
+def _trained(plan: Plan) -> Weights:
+    if plan.weights is None:
+        raise NlaicError(f"stage {plan.stage} works on a trained codec: start=WEIGHTS, not a run's checkpoint")
+    return plan.weights
+
+
+def _discriminate(settings: dict[str, Any], plan: Plan) -> Objective:
+    weights = _trained(plan)
     net = restore(weights)
     return Discriminate(net, Discriminator(net.rates.log_step.shape[1], **settings))
 
 
-def _adversarial(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objective:
+def _adversarial(settings: dict[str, Any], plan: Plan) -> Objective:
+    weights = _trained(plan)
     net = restore(weights)
     state = network_state(weights, "discriminator")
     if not state:
@@ -132,7 +166,8 @@ def _adversarial(weights: Weights, settings: dict[str, Any], plan: Plan) -> Obje
     return Adversarial(net, discriminator, plan.distortion, settings_from(AdversarialSettings, settings))
 
 
-def _boundary(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objective:
+def _boundary(settings: dict[str, Any], plan: Plan) -> Objective:
+    weights = _trained(plan)
     net = restore(weights)
     decoders = [net.g_s]
     if perceptual := network_state(weights, "g_s_perceptual"):
@@ -146,7 +181,7 @@ def _boundary(weights: Weights, settings: dict[str, Any], plan: Plan) -> Objecti
 class Later:
     """A stage after the first: what makes its objective, which network it trains, and its name in a weights file."""
 
-    objective: Callable[[Weights, dict[str, Any], Plan], Objective]
+    objective: Callable[[dict[str, Any], Plan], Objective]
     trained: str
     prefix: str
 
