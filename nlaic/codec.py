@@ -70,10 +70,19 @@ class Codec:
         self.coder: EntropyCoder = weights.entropy_coder()
         self.scale: IntegerScaleNetwork = weights.scale_network()
 
+    def __repr__(self) -> str:
+        where = f"device {self.engine.device}, precision {self.engine.precision}"
+        return f"<Codec {self.name}: model {self.weights.model_id.hex()}, {where}>"
+
     @property
     def name(self) -> str:
         """Name of the weights."""
         return self.weights.path.stem if self.weights.path else self.weights.architecture
+
+    @property
+    def has_second_decoder(self) -> bool:
+        """Whether the weights hold one: else `realism` has no effect."""
+        return any(name.startswith("g_s_perceptual.") for name in self.weights.tensors)
 
     def compress(
         self,
@@ -89,7 +98,9 @@ class Codec:
         """Compress a picture to the bytes of a .nlaic file.
 
         Args:
-            image: any mode that converts to RGB.
+            image: a Pillow picture. It is turned by its EXIF orientation and becomes 8-bit RGB in sRGB: alpha is
+                composited over white, 16 bits are reduced to 8, CMYK and colour profiles converted; mode F is refused
+                (`nlaic.picture` has the table).
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
             bpp: target in bits per pixel: the best quality whose file is not larger.
             max_bytes: the same in bytes.
@@ -99,7 +110,7 @@ class Codec:
             progress: called with the share that is done, 0..1.
 
         Raises:
-            NlaicError: if an argument is out of range or a target cannot be met.
+            NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
         """
         _check(effort, block, bpp, max_bytes)
         picture = to_rgb(image)
