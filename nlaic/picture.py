@@ -91,20 +91,7 @@ def to_rgb(image: Image.Image, *, warn: Warn = _ignore) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
     image.load()
-    if image.mode == "F":
-        raise NlaicError("pixels are floating-point numbers of unknown range (mode F): allowed are 8 and 16 bits")
-    image = _upright(image, warn)
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I"):
-        image = _sixteen_to_eight(image)
-        warn("16 bits a sample reduced to 8")
-    if image.has_transparency_data:
-        image = _over_white(image, warn)
-    if image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        image = _to_srgb(image, profile, warn)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return _converted(_upright(image, warn), warn)
 
 
 def output_format(path: Path) -> str:
@@ -150,7 +137,8 @@ def _read(stream: BinaryIO, warn: Warn) -> Image.Image:
             image: Image.Image = Image.open(stream)
             _look_at(image, warn)
             image.load()
-        image = to_rgb(image, warn=warn)
+        image = _upright(image, warn)  # bound to the name, so that what was not upright is not kept meanwhile
+        image = _converted(image, warn)
     except NlaicError:
         raise
     except UnidentifiedImageError as error:
@@ -202,6 +190,23 @@ def _upright(image: Image.Image, warn: Warn) -> Image.Image:
     turned = image.transpose(turn)
     turned.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
     return turned  # without EXIF, so that nobody turns it again
+
+
+def _converted(image: Image.Image, warn: Warn) -> Image.Image:
+    """To 8-bit RGB in sRGB, by the table above but for orientation."""
+    if image.mode == "F":
+        raise NlaicError("pixels are floating-point numbers of unknown range (mode F): allowed are 8 and 16 bits")
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I"):
+        image = _sixteen_to_eight(image)
+        warn("16 bits a sample reduced to 8")
+    if image.has_transparency_data:
+        image = _over_white(image, warn)
+    if image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    if profile:
+        image = _to_srgb(image, profile, warn)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _sixteen_to_eight(image: Image.Image) -> Image.Image:
