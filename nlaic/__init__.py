@@ -86,9 +86,8 @@ def compress(
     """Compress a picture to the bytes of a .nlaic file.
 
     Args:
-        image: a Pillow picture. It is turned by its EXIF orientation and becomes 8-bit RGB in sRGB: alpha is composited
-            over white, 16 bits are reduced to 8, CMYK and colour profiles converted; mode F is refused
-            (`nlaic.picture` has the table).
+        image: a Pillow picture, turned by its EXIF orientation; alpha goes over white, 16 bits to 8, CMYK and colour
+            profiles to sRGB, mode F is refused (the table is in `nlaic.picture`).
         quality: 0..100 in steps of 0.1; not looked at where a target is given.
         bpp: target in bits per pixel: the best quality whose file is not larger.
         max_bytes: the same in bytes.

@@ -71,8 +71,8 @@ class Codec:
         self.scale: IntegerScaleNetwork = weights.scale_network()
 
     def __repr__(self) -> str:
-        where = f"device {self.engine.device}, precision {self.engine.precision}"
-        return f"<Codec {self.name}: model {self.weights.model_id.hex()}, {where}>"
+        model, engine = self.weights.model_id.hex(), self.engine
+        return f"<Codec {self.name}: model {model}, device {engine.device}, precision {engine.precision}>"
 
     @property
     def name(self) -> str:
@@ -98,9 +98,8 @@ class Codec:
         """Compress a picture to the bytes of a .nlaic file.
 
         Args:
-            image: a Pillow picture. It is turned by its EXIF orientation and becomes 8-bit RGB in sRGB: alpha is
-                composited over white, 16 bits are reduced to 8, CMYK and colour profiles converted; mode F is refused
-                (`nlaic.picture` has the table).
+            image: a Pillow picture, turned by its EXIF orientation; alpha goes over white, 16 bits to 8, CMYK and
+                colour profiles to sRGB, mode F is refused (the table is in `nlaic.picture`).
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
             bpp: target in bits per pixel: the best quality whose file is not larger.
             max_bytes: the same in bytes.
@@ -281,7 +280,8 @@ def load(
     name_or_file: str = "light", *, device: str = "auto", threads: int | None = None, precision: str = "auto"
 ) -> Codec:
     """A codec by the name of its weights or by their file."""
-    return _codec(find_weights(name_or_file), Execution(device, threads, precision))
+    weights = find_weights(name_or_file)
+    return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))
 
 
 def load_for(
@@ -295,8 +295,4 @@ def load_for(
     """The codec that a file needs: by its model id, or with the weights given."""
     file = container.unpack(data)
     weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
-    return _codec(weights, Execution(device, threads, precision))
-
-
-def _codec(weights: Weights, execution: Execution) -> Codec:
-    return Codec(weights, TorchEngine(weights, execution))
+    return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))
