@@ -83,7 +83,22 @@ def compress(
     block: tuple[int, int] = (2048, 1024),
     device: str = "auto",
 ) -> bytes:
-    """Compress a picture to the bytes of a .nlaic file; see `nlaic.codec.Codec.compress` for the arguments."""
+    """Compress a picture to the bytes of a .nlaic file.
+
+    Args:
+        image: a Pillow picture, turned by its EXIF orientation; alpha goes over white, 16 bits to 8, CMYK and colour
+            profiles to sRGB, mode F is refused (the table is in `nlaic.picture`).
+        quality: 0..100 in steps of 0.1; not looked at where a target is given.
+        bpp: target in bits per pixel: the best quality whose file is not larger.
+        max_bytes: the same in bytes.
+        effort: 1 (fastest) .. 9 (smallest; takes minutes a megapixel).
+        model: name or file of the weights, as for `load`.
+        block: (width, height) of the independent blocks, multiples of 64.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
+    """
     codec = _loaded(model, device)
     return codec.compress(image, quality, bpp=bpp, max_bytes=max_bytes, effort=effort, block=block)
 
@@ -97,9 +112,19 @@ def decompress(
     model: str | None = None,
     device: str = "auto",
 ) -> "Image.Image":
-    """Decode the bytes of a .nlaic file; the weights are found by the file's model id, or are `model`.
+    """Decode the bytes of a .nlaic file to an RGB picture.
 
-    See `nlaic.codec.Codec.decompress` for the other arguments.
+    Args:
+        data: the file.
+        realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
+        region: (x, y, width, height) of the part wanted, in pixels; only the blocks that it needs are decoded.
+        boundary_filter: smooth the seams between blocks, where the weights hold a filter for it.
+        model: name or file of the weights; by default they are found by the file's model id.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        FormatError: if the file is damaged, or of other weights.
+        NlaicError: if an argument is out of range, or there is no memory for the picture.
     """
     codec = load_for(data, model=model, device=device)
     return codec.decompress(data, realism=realism, region=region, boundary_filter=boundary_filter)

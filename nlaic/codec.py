@@ -70,10 +70,19 @@ class Codec:
         self.coder: EntropyCoder = weights.entropy_coder()
         self.scale: IntegerScaleNetwork = weights.scale_network()
 
+    def __repr__(self) -> str:
+        model, engine = self.weights.model_id.hex(), self.engine
+        return f"<Codec {self.name}: model {model}, device {engine.device}, precision {engine.precision}>"
+
     @property
     def name(self) -> str:
         """Name of the weights."""
         return self.weights.path.stem if self.weights.path else self.weights.architecture
+
+    @property
+    def has_second_decoder(self) -> bool:
+        """Whether the weights hold one: else `realism` has no effect."""
+        return any(name.startswith("g_s_perceptual.") for name in self.weights.tensors)
 
     def compress(
         self,
@@ -89,7 +98,8 @@ class Codec:
         """Compress a picture to the bytes of a .nlaic file.
 
         Args:
-            image: any mode that converts to RGB.
+            image: a Pillow picture, turned by its EXIF orientation; alpha goes over white, 16 bits to 8, CMYK and
+                colour profiles to sRGB, mode F is refused (the table is in `nlaic.picture`).
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
             bpp: target in bits per pixel: the best quality whose file is not larger.
             max_bytes: the same in bytes.
@@ -99,7 +109,7 @@ class Codec:
             progress: called with the share that is done, 0..1.
 
         Raises:
-            NlaicError: if an argument is out of range or a target cannot be met.
+            NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
         """
         _check(effort, block, bpp, max_bytes)
         picture = to_rgb(image)
@@ -270,7 +280,8 @@ def load(
     name_or_file: str = "light", *, device: str = "auto", threads: int | None = None, precision: str = "auto"
 ) -> Codec:
     """A codec by the name of its weights or by their file."""
-    return _codec(find_weights(name_or_file), Execution(device, threads, precision))
+    weights = find_weights(name_or_file)
+    return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))
 
 
 def load_for(
@@ -284,8 +295,4 @@ def load_for(
     """The codec that a file needs: by its model id, or with the weights given."""
     file = container.unpack(data)
     weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
-    return _codec(weights, Execution(device, threads, precision))
-
-
-def _codec(weights: Weights, execution: Execution) -> Codec:
-    return Codec(weights, TorchEngine(weights, execution))
+    return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))

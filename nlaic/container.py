@@ -182,7 +182,7 @@ class _Reader:
 
     def take(self, count: int, name: str) -> bytes:
         if count > self.left:
-            raise FormatError(f"byte {self.position}: the file ends too early, {name} needs {count} more")
+            raise FormatError(f"byte {self.position}: the file is truncated, {name} needs {count} more")
         self.position += count
         self.left -= count
         return self.data[self.position - count : self.position]
@@ -199,7 +199,9 @@ class _Reader:
         start, value = self.position, self.number("length")
         if value + CRC_BYTES > self.left:
             allowed = f"at most {max(self.left - CRC_BYTES, 0)} (the file ends there)"
-            raise FormatError(f"byte {start}: length of {name} must be {allowed}, got {value}")
+            raise FormatError(
+                f"byte {start}: the file is truncated or damaged: length of {name} must be {allowed}, got {value}"
+            )
         self.left -= value + CRC_BYTES
         return value
 
@@ -252,7 +254,8 @@ def _read_block_lengths(reader: _Reader, header: Header) -> tuple[int, ...]:
     if header.blocks > room:
         grid = f"{header.columns} x {header.rows}"
         raise FormatError(
-            f"byte {reader.position}: number of blocks must be at most {room} (the file ends), got {grid}"
+            f"byte {reader.position}: the file is truncated or damaged: "
+            f"number of blocks must be at most {room} (the file ends there), got {grid}"
         )
     return tuple(reader.length(_block_name(header, number)) for number in range(header.blocks))
 

@@ -28,6 +28,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Engine(Protocol):
     """The transforms of one codec. y and mean are float32 [C, h, w] in steps where not said otherwise."""
 
+    device: Any  # as its library names it
+    precision: str  # of the transforms: fp32, bf16 or fp16
     boundary: BoundaryFilter | None  # where the weights hold one
 
     def analysis(self, pixels: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from nlaic.errors import NlaicError
 
@@ -56,6 +56,15 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _NO_PIXELS = frozenset({"EPS", "WMF", "EMF"})  # drawings: Pillow would start another program to render them
 _PAGED = frozenset({"MPO", "PSD", "ICO", "ICNS"})  # their further frames are previews, layers or sizes
+_TURNS = {  # EXIF orientation: what makes the stored picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _limit_lock = threading.Lock()  # the setting is the whole process's
 
 
@@ -78,20 +87,11 @@ def read_picture(source: Path | BinaryIO, *, warn: Warn = _ignore) -> Image.Imag
 
 
 def to_rgb(image: Image.Image, *, warn: Warn = _ignore) -> Image.Image:
-    """Any Pillow picture as 8-bit RGB in sRGB, by the table above (but for orientation, which is the file's)."""
-    if image.mode == "F":
-        raise NlaicError("pixels are floating-point numbers of unknown range (mode F): allowed are 8 and 16 bits")
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I"):
-        image = _sixteen_to_eight(image)
-        warn("16 bits a sample reduced to 8")
-    if image.has_transparency_data:
-        image = _over_white(image, warn)
-    if image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        image = _to_srgb(image, profile, warn)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    """Any Pillow picture as upright 8-bit RGB in sRGB, by the table above; the picture given stays as it is."""
+    if not isinstance(image, Image.Image):
+        raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
+    image.load()
+    return _converted(_upright(image, warn), warn)
 
 
 def output_format(path: Path) -> str:
@@ -137,7 +137,8 @@ def _read(stream: BinaryIO, warn: Warn) -> Image.Image:
             image: Image.Image = Image.open(stream)
             _look_at(image, warn)
             image.load()
-        image = to_rgb(_upright(image, warn), warn=warn)
+        image = _upright(image, warn)  # bound to the name, so that what was not upright is not kept meanwhile
+        image = _converted(image, warn)
     except NlaicError:
         raise
     except UnidentifiedImageError as error:
@@ -178,12 +179,34 @@ def _look_at(image: Image.Image, warn: Warn) -> None:
 
 
 def _upright(image: Image.Image, warn: Warn) -> Image.Image:
-    """Turned by its EXIF orientation, in place; a damaged EXIF costs the orientation, not the picture."""
+    """Turned by its EXIF orientation; a damaged EXIF costs the orientation, not the picture."""
     try:
-        ImageOps.exif_transpose(image, in_place=True)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # see _read
         warn(f"orientation not read, EXIF is damaged ({type(error).__name__})")
-    return image
+        return image
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
+    return turned  # without EXIF, so that nobody turns it again
+
+
+def _converted(image: Image.Image, warn: Warn) -> Image.Image:
+    """To 8-bit RGB in sRGB, by the table above but for orientation."""
+    if image.mode == "F":
+        raise NlaicError("pixels are floating-point numbers of unknown range (mode F): allowed are 8 and 16 bits")
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I"):
+        image = _sixteen_to_eight(image)
+        warn("16 bits a sample reduced to 8")
+    if image.has_transparency_data:
+        image = _over_white(image, warn)
+    if image.mode not in ("RGB", "L", "CMYK"):
+        image = image.convert("RGB")
+    if profile:
+        image = _to_srgb(image, profile, warn)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _sixteen_to_eight(image: Image.Image) -> Image.Image:

@@ -1,7 +1,9 @@
 """The codec as a whole: any size, rates and targets, the engine's place, what it refuses."""
 
+import inspect
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +154,42 @@ def test_the_api(tiny_model, monkeypatch):
         nlaic.load("tiny").decompress(data, realism=2)
     with pytest.raises(nlaic.NlaicError, match="absent"):
         nlaic.load("absent")
+
+
+def test_a_picture_is_turned_by_its_exif_orientation(codec):
+    upright = smooth_picture(80, 50, seed=10)
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    stored.getexif()[0x0112] = 6
+    data = codec.compress(stored, 60)
+    assert nlaic.info(data)["width"] == 80
+    assert data == codec.compress(upright, 60)
+
+
+def test_a_path_in_the_place_of_a_picture(codec):
+    with pytest.raises(nlaic.NlaicError, match=r"image must be a PIL image, but got str: use PIL\.Image\.open"):
+        codec.compress("photo.jpg")
+
+
+@pytest.mark.parametrize("function", [nlaic.load, nlaic.compress, nlaic.decompress, Codec.compress, Codec.decompress])
+def test_help_tells_every_argument(function):
+    told = inspect.getdoc(function)
+    for name in set(inspect.signature(function).parameters) - {"self"}:
+        assert f"    {name}: " in told
+
+
+def test_repr_tells_weights_and_how_they_run(codec):
+    assert repr(codec) == (
+        f"<Codec tiny-00000000: model {codec.weights.model_id.hex()}, device cpu, precision {codec.engine.precision}>"
+    )
+
+
+def test_a_second_decoder_is_known_from_the_weights(codec):
+    assert not codec.has_second_decoder
+    second = {
+        name.replace("g_s.", "g_s_perceptual."): t for name, t in codec.weights.tensors.items() if name[:4] == "g_s."
+    }
+    weights = replace(codec.weights, tensors={**codec.weights.tensors, **second})
+    assert Codec(weights, codec.engine).has_second_decoder
 
 
 def test_quality_numbers():

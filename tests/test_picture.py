@@ -145,6 +145,28 @@ def test_exif_orientation_is_applied(orientation, suffix):
     assert np.array_equal(through(Image.fromarray(stored), suffix, exif=exif)[0], RGB)
 
 
+@pytest.mark.parametrize("orientation", ORIENTED)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_an_opened_picture_is_turned_as_its_file_is_and_only_once(orientation, mode):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(ORIENTED[orientation](RGB))
+    buffer = BytesIO()
+    Image.fromarray(stored).convert(mode).save(buffer, "PNG", exif=exif)
+    opened = Image.open(buffer)
+    found = to_rgb(opened)
+    assert np.array_equal(np.asarray(found), np.asarray(read_picture(BytesIO(buffer.getvalue()))))
+    assert np.array_equal(np.asarray(to_rgb(found)), np.asarray(found))
+    assert np.array_equal(np.asarray(opened), np.asarray(Image.fromarray(stored).convert(mode)))  # the caller's own
+    assert opened.getexif()[0x0112] == orientation
+
+
+@pytest.mark.parametrize("given", ["photo.png", RGB, None])
+def test_what_is_no_picture_is_named(given):
+    with pytest.raises(NlaicError, match=rf"PIL image, but got {type(given).__name__}: use PIL\.Image\.open"):
+        to_rgb(given)
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_costs_at_most_the_orientation():
     found, _ = through(Image.fromarray(RGB), exif=b"Exif\0\0MM\0\x2a\0\0\0\x08\xff\xff\x01\x12")

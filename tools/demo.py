@@ -1,4 +1,5 @@
-"""Compress and decompress one photograph, print what it cost, and draw it beside a JPEG of the same size.
+"""Compress and decompress one photograph, print what it cost, and draw it beside a JPEG of the same size
+(the smallest that there is, where that is larger).
 
     python tools/demo.py [photo.png] [-q QUALITY]
 
@@ -42,17 +43,18 @@ def main() -> None:
     decoded.save(folder / f"{name}.png")
 
     jpeg = jpeg_of_size(picture, len(data))
+    kind = ("of the same size", "JPEG") if len(jpeg) <= len(data) else ("the smallest there is", "smallest JPEG")
     pixels = picture.width * picture.height
     print(f"{name}: {picture.width}x{picture.height}, {3 * pixels} bytes as raw RGB")
     print(f"  nlaic  {report(picture, decoded, len(data))}  -q {arguments.quality:g}")
-    print(f"  JPEG   {report(picture, Image.open(BytesIO(jpeg)), len(jpeg))}  of the same size")
+    print(f"  JPEG   {report(picture, Image.open(BytesIO(jpeg)), len(jpeg))}  {kind[0]}")
     equal = jpeg_of_psnr(picture, psnr(picture, decoded))
     if equal:
         print(f"  JPEG   {report(picture, Image.open(BytesIO(equal)), len(equal))}  of the same PSNR, ", end="")
         print(f"{len(equal) / len(data):.1f} times the bytes")
     print(f"  load {loaded - begin:.2f} s, compress {compressed - loaded:.2f} s, decompress {done - compressed:.2f} s")
     columns = [("original", picture), (f"nlaic, {len(data)} bytes", decoded)]
-    columns.append((f"JPEG, {len(jpeg)} bytes", Image.open(BytesIO(jpeg)).convert("RGB")))
+    columns.append((f"{kind[1]}, {len(jpeg)} bytes", Image.open(BytesIO(jpeg)).convert("RGB")))
     target = folder / f"{name}-comparison.png"
     comparison(columns).save(target)
     print(f"  look at {target}")

@@ -33,10 +33,21 @@ def _parser() -> command.Parser:
     rate.add_argument(
         "-q", "--quality", type=command.quality, default=50.0, help="0 to 100 in steps of 0.1; default: 50"
     )
-    rate.add_argument("--bpp", type=command.bits_per_pixel, metavar="B", help="at most so many bits a pixel")
-    rate.add_argument("--bytes", type=command.at_least_one, metavar="N", help="at most so many bytes")
+    rate.add_argument(
+        "--bpp", type=command.bits_per_pixel, metavar="B", help="at most so many bits a pixel, the time as for --bytes"
+    )
+    rate.add_argument(
+        "--bytes",
+        type=command.at_least_one,
+        metavar="N",
+        help="at most so many bytes; takes about 4 times as long as -q",
+    )
     parser.add_argument(
-        "-e", "--effort", type=command.effort, default=3, help="1 (fast) to 9 (slow, smallest); default: 3"
+        "-e",
+        "--effort",
+        type=command.effort,
+        default=3,
+        help="1 (fast) to 9 (smallest, takes minutes a megapixel); default: 3",
     )
     parser.add_argument("--model", default="light", metavar="NAME|FILE", help="weights; default: light")
     parser.add_argument(

@@ -34,7 +34,7 @@ def _parser() -> command.Parser:
         "--realism",
         type=command.realism,
         metavar="R",
-        help="0 (faithful) to 1 (natural-looking); accepted, has an effect once there are two decoders",
+        help="0 faithful .. 1 natural looking, where the weights hold a second decoder; default: 0",
     )
     parser.add_argument(
         "--region", type=command.region, metavar="X,Y,W,H", help="only this part of the picture, in pixels"
@@ -65,6 +65,8 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
         codecs[model_id] = nlaic.load_for(
             data, model=args.model, device=args.device, threads=args.threads, precision=args.precision
         )
+        if args.realism and not codecs[model_id].has_second_decoder:
+            report.note(codecs[model_id].name, "--realism has no effect, these weights hold no second decoder")
     start = perf_counter()
     image = codecs[model_id].decompress(
         data, realism=args.realism, region=args.region, boundary_filter=not args.no_boundary_filter

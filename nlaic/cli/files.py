@@ -47,21 +47,26 @@ def plan(
 
     Raises UsageError for contradictions, NlaicError for a missing output folder and for colliding targets.
     """
+    if "" in inputs:
+        raise UsageError("the name of an input is empty")
     many = len(inputs) > 1 or any(_is_folder(Path(name)) for name in inputs)
     folder = _output_folder(inputs, output, many=many, recursive=recursive)
     jobs = []
     for name in inputs:
         for source, place, problem in _expand(name, recursive, reads):
-            target = None
-            if folder:
-                target = folder / place.with_suffix(suffix)
-            elif output:
-                target = None if output == STDIO else Path(output)
-            elif source:
-                target = source.with_suffix(suffix)
-            jobs.append(Job(source, None if problem else target, problem))
+            target = None if problem else _target(source, place, folder, output, suffix)
+            jobs.append(Job(source, target, problem))
     _refuse_collisions(jobs)
     return jobs
+
+
+def _target(source: Path | None, place: Path, folder: Path | None, output: str | None, suffix: str) -> Path | None:
+    """Where a result goes; None for standard output."""
+    if folder:
+        return folder / place.with_suffix(suffix)
+    if output:
+        return None if output == STDIO else Path(output)
+    return source.with_suffix(suffix) if source else None
 
 
 def check_target(target: Path | None, *, force: bool, parents: bool) -> None:
@@ -143,7 +148,7 @@ def _expand(name: str, recursive: bool, reads: Collection[str]) -> Iterator[tupl
     if name == STDIO:
         yield None, path, ""
     elif not _is_folder(path):
-        yield path, Path(path.name), ""
+        yield path, Path(path.name), _missing(path)
     elif not recursive:
         yield path, path, "is a folder: -r takes what is in it"
     else:
@@ -183,6 +188,15 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
 def _key(path: Path) -> str:
     """One spelling for each place."""
     return os.path.normcase(os.path.realpath(path))
+
+
+def _missing(path: Path) -> str:
+    """Why there is no such input, as the system says it."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _is_folder(path: Path) -> bool:

@@ -20,6 +20,8 @@ MODEL_ID = b"stubstub"
 class StubCodec:
     """Zipped pixels in a container. `calls` keeps the arguments, `failure` is raised instead of working."""
 
+    name, has_second_decoder = "stub", True
+
     def __init__(self):
         self.calls, self.loads, self.failure = [], [], None
 

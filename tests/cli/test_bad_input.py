@@ -17,7 +17,14 @@ BAD_INPUT = [  # command line, exit code, what the one line says
     ("compress truncated.png", 1, r"truncated\.png: damaged or truncated"),
     ("compress empty.png", 1, r"empty\.png: empty file"),
     ("compress none.png", 1, r"none\.png: No such file"),
+    ("compress none/x.png", 1, r"none/x\.png: No such file"),
+    ("compress none.png -o none/x.nlaic", 1, r"none\.png: No such file"),
+    ("compress ./none/..", 1, r"none/\.\.: No such file"),
     ("compress photos", 1, r"photos: is a folder: -r"),
+    ("compress .", 1, r"\.: is a folder: -r"),
+    ("compress . -o photos", 1, r"\.: is a folder: -r"),
+    ("compress ..", 1, r"\.\.: is a folder: -r"),
+    ("decompress .", 1, r"\.: is a folder: -r"),
     ("compress -r photos", 1, r"photos: holds no file"),
     ("compress good.png -o none/x.nlaic", 1, r"good\.png: output folder none is missing"),
     ("compress good.png -o none/", 1, r"none/: output folder is missing"),
@@ -77,6 +84,17 @@ def test_bad_input_is_one_line_and_changes_nothing(line, code, says, folder, run
     assert len(err) == 1
     assert re.search(rf"^nlaic-{line.split()[0]}: .*{says}", err[0])
     assert {name: Path(name).read_bytes() for name in tree(folder)} == before
+
+
+@pytest.mark.parametrize("name", ["compress", "decompress"])
+def test_an_empty_name(name, folder, run, stub):
+    assert run([name, ""]) == (2, [], [f"nlaic-{name}: the name of an input is empty"])
+
+
+def test_nothing_in_the_folder_one_is_in(folder, run, stub):
+    code, _, err = run("compress -r .")
+    assert (code, len(err)) == (1, 1)
+    assert err[0].startswith("nlaic-compress: .: holds no file ending in ")
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root reads everything")

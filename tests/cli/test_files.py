@@ -140,6 +140,17 @@ def test_a_region_and_seams_left_alone(folder, run, stub):
     assert [(c.region, c.boundary_filter) for c in stub.calls[1:]] == [((1, 2, 3, 4), False), (None, True)]
 
 
+@pytest.mark.parametrize(("options", "notes"), [("--realism 1", 1), ("--realism 1 --quiet", 0), ("--realism 0", 0)])
+def test_realism_without_a_second_decoder_is_noted_once(options, notes, folder, run, stub):
+    stub.has_second_decoder = False
+    for name in ("a", "b"):
+        Path(f"{name}.nlaic").write_bytes(nlaic_bytes())
+    code, _, err = run(f"decompress a.nlaic b.nlaic {options}")
+    assert code == 0
+    line = "nlaic-decompress: stub: note: --realism has no effect, these weights hold no second decoder"
+    assert err == [line] * notes
+
+
 def test_more_threads_than_processors_are_noted(folder, run, stub):
     picture("a.png")
     code, _, errors = run("compress a.png --threads 4096")
