@@ -373,3 +373,22 @@ def test_the_bar_shows_what_is_watched(folder, tmp_path):
     bar.bar.refresh()
     bar.on_train_end(trainer, module)
     assert "PSNR 30.00" in out.getvalue() and "50%" in out.getvalue() and "patches/s" in out.getvalue()
+
+
+def test_muon_keeps_a_direction_for_some_steps():
+    """Every weight has a new one in its turn, and moves by it until the next."""
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.zeros(4, 6)) for _ in range(3)]
+    optimiser = Muon(weights, lr=0.1, momentum=0.0, every=3)
+    moves = []
+    for _ in range(7):
+        before = [w.detach().clone() for w in weights]
+        for w in weights:
+            w.grad = torch.randn_like(w)
+        optimiser.step()
+        moves.append([w.detach() - b for w, b in zip(weights, before, strict=True)])
+    for number in range(3):
+        kept = [torch.allclose(a[number], b[number], atol=1e-6) for a, b in zip(moves, moves[1:], strict=False)]
+        assert [step for step in range(1, 7) if not kept[step - 1]] == [
+            step for step in range(1, 7) if (step + number) % 3 == 0
+        ]
