@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import islice
+from itertools import islice, pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -388,7 +388,7 @@ def test_muon_keeps_a_direction_for_some_steps():
         optimiser.step()
         moves.append([w.detach() - b for w, b in zip(weights, before, strict=True)])
     for number in range(3):
-        kept = [torch.allclose(a[number], b[number], atol=1e-6) for a, b in zip(moves, moves[1:], strict=False)]
+        kept = [torch.allclose(a[number], b[number], atol=1e-6) for a, b in pairwise(moves)]
         assert [step for step in range(1, 7) if not kept[step - 1]] == [
             step for step in range(1, 7) if (step + number) % 3 == 0
         ]
