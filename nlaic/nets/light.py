@@ -95,7 +95,7 @@ class Analysis(nn.Module):
         x = x - 0.5
         with torch.autocast(x.device.type, enabled=False):
             shortcut = F.conv2d(x, self.dct, stride=16)
-        return shortcut + BRANCH * self.branch(x)
+        return torch.add(shortcut, self.branch(x), alpha=BRANCH)
 
 
 class Synthesis(nn.Module):
@@ -119,9 +119,9 @@ class Synthesis(nn.Module):
         """See the class."""
         with torch.autocast(y_hat.device.type, enabled=False):
             # A transposed convolution whose stride is its size, written as the product it is: four times as fast.
-            blocks = F.conv2d(y_hat, self.dct.flatten(1).T[:, :, None, None])
-            shortcut = F.pixel_shuffle(blocks, 16)
-        return shortcut + BRANCH * self.branch(y_hat) + 0.5
+            kernel = self.dct.flatten(1).T[:, :, None, None]
+            shortcut = F.pixel_shuffle(F.conv2d(y_hat, kernel, kernel.new_full((len(kernel),), 0.5)), 16)
+        return torch.add(shortcut, self.branch(y_hat), alpha=BRANCH)
 
 
 class HyperAnalysis(nn.Module):

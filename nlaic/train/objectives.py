@@ -70,7 +70,7 @@ class RateDistortion(nn.Module):
         distortion, distances = self.distortion(out["x_hat"], x)
         weight = self.lambda_at(batch.position)
         loss = (weight * distortion + bpp) * (weight / self.LAMBDA_MIDDLE) ** self.LAMBDA_POWER
-        return {"loss": loss.mean(), "bpp": bpp.mean().detach(), **_watched(out["x_hat"], x), **distances}
+        return {"loss": loss.mean(), "bpp": bpp.mean().detach(), **_watched(out["x_hat"], x, distances)}
 
 
 class Frozen(nn.Module):
@@ -109,7 +109,7 @@ class Discriminate(nn.Module):
         y_hat, bpp = self.codec(x, batch.position)
         with torch.no_grad():
             x_hat = self.codec.net.g_s(y_hat).float()
-        return _judge(self.discriminator, x, x_hat, y_hat) | {"bpp": bpp.mean(), **_watched(x_hat, x)}
+        return _judge(self.discriminator, x, x_hat, y_hat) | {"bpp": bpp.mean(), **_watched(x_hat, x, {})}
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Adversarial(nn.Module):
         loss = distortion.mean() + self.settings.weight * adversarial
         fake = torch.sigmoid(judgement.detach()).mean()
         watched = {"adversarial": adversarial.detach(), "d_fake": fake, "bpp": bpp.mean()}
-        return {"loss": loss, **watched, **_watched(x_hat, x), **distances}
+        return {"loss": loss, **watched, **_watched(x_hat, x, distances)}
 
 
 class Boundary(nn.Module):
@@ -218,8 +218,7 @@ class Boundary(nn.Module):
             "loss": distortion.mean(),
             "bpp": bpp.mean(),
             "gain_db": gain,
-            **_watched(filtered, x),
-            **distances,
+            **_watched(filtered, x, distances),
         }
 
 
@@ -234,5 +233,6 @@ def _bpp(bits: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return (bits["y"] + bits["z"]) / (x.shape[-2] * x.shape[-1])
 
 
-def _watched(x_hat: Tensor, x: Tensor) -> Losses:
-    return {"mse": (x_hat.detach() - x).square().mean()}
+def _watched(x_hat: Tensor, x: Tensor, distances: Losses) -> Losses:
+    """Distances to look at, the squared error always among them."""
+    return {"mse": (x_hat.detach() - x).square().mean()} | distances if "mse" not in distances else distances
