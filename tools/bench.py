@@ -3,6 +3,7 @@
     python tools/bench.py photo.png [--codecs light,light@3,nlaic,jpeg] [--threads 2] [--turns 5] [--bpp 0.25] [--peaks]
     python tools/bench.py photo.png --sizes sizes.png     time of `light` against size, 0.1 to 100 megapixels, drawn
     python tools/bench.py photo.png --commands            what the commands take, started cold
+    python tools/bench.py train [--help]                  patches a second of training (bench_train.py)
 
 MP/s are medians (lowest to highest). Networks other than ours have random weights, and so has `nlaic` where there are
 none: their bits a pixel mean nothing. Compare figures of one run with each other, as ratios; machines differ and are
@@ -201,4 +202,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["train"]:
+        import bench_train
+
+        bench_train.main(sys.argv[2:])
+    else:
+        main()

@@ -1,6 +1,6 @@
 """Speed of training: patches a second, what each part of a step takes, and how near it is to what the machine can do.
 
-    python tools/bench_train.py [--model light] [--precision 32-true|bf16-mixed] [--terms mse=1,lpips_alex=0.00657]
+    python tools/bench.py train [--model light] [--precision 32-true|bf16-mixed] [--terms mse=1,lpips_alex=0.00657]
                                 [--networks DIR] [--batch 8] [--patch 192] [--threads 1] [--turns 5]
 
 The bound is arithmetic: a step needs about three times the multiply-adds of its forward pass. A probe (dense 3x3
@@ -118,7 +118,7 @@ def make_parts(arguments: argparse.Namespace) -> tuple[dict[str, Callable[[], ob
     return parts, 3 * kmac * 1000 * batch * patch**2
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="light")
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=192)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=5)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     parts, step_macs = make_parts(arguments)

@@ -112,16 +112,18 @@ class Synthesis(nn.Module):
             nn.PixelShuffle(2),
             *(ResidualBlock(w8) for _ in range(n8)),
             zero_init(nn.Conv2d(w8, 192, 1)),
-            nn.PixelShuffle(8),
         )
 
     def forward(self, y_hat: Tensor) -> Tensor:
-        """See the class."""
+        """See the class.
+
+        The inverse DCT is a transposed convolution whose stride is its size, written as the product it is, four times
+        as fast, and so that it meets the branch at 1/8: 16 rows of a block are 2 of 8.
+        """
         with torch.autocast(y_hat.device.type, enabled=False):
-            # A transposed convolution whose stride is its size, written as the product it is: four times as fast.
-            kernel = self.dct.flatten(1).T[:, :, None, None]
-            shortcut = F.pixel_shuffle(F.conv2d(y_hat, kernel, kernel.new_full((len(kernel),), 0.5)), 16)
-        return torch.add(shortcut, self.branch(y_hat), alpha=BRANCH)
+            kernel = self.dct.view(-1, 3, 2, 8, 2, 8).permute(1, 3, 5, 2, 4, 0).reshape(768, -1, 1, 1)
+            shortcut = F.pixel_shuffle(F.conv2d(y_hat, kernel, kernel.new_full((len(kernel),), 0.5)), 2)
+        return F.pixel_shuffle(torch.add(shortcut, self.branch(y_hat), alpha=BRANCH), 8)
 
 
 class HyperAnalysis(nn.Module):

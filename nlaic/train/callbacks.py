@@ -17,6 +17,7 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 
 from nlaic.errors import NlaicError
+from nlaic.train.losses import TERMS
 
 
 class Checkpoint(pl.Callback):
@@ -95,7 +96,7 @@ class StopAtBudget(pl.Callback):
 class Progress(pl.Callback):
     """A bar on a terminal: share of the budget, time left, and what is watched."""
 
-    SHOWN = ("loss", "bpp", "mse", "d_real", "d_fake", "adversarial", "gain_db")
+    SHOWN = ("loss", "bpp", *TERMS, "d_real", "d_fake", "adversarial", "gain_db")
     EVERY = 0.5  # seconds between two looks at the numbers
 
     def __init__(self, console: Console | None = None) -> None:

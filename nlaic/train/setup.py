@@ -16,7 +16,8 @@ from nlaic.export import network_state, restore
 from nlaic.nets.boundary import BoundarySettings, build_boundary
 from nlaic.nets.build import build, make_settings, start
 from nlaic.nets.discriminator import Discriminator
-from nlaic.nets.vae import HyperpriorVAE
+from nlaic.nets.scale import ScaleNetwork
+from nlaic.nets.vae import HyperpriorVAE, Rates
 from nlaic.train.data import Augmentation, Crops, Pictures
 from nlaic.train.losses import Distortion
 from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate, Objective, RateDistortion
@@ -136,7 +137,9 @@ def start_from(module: Stage, path: Path) -> None:
 def compile_networks(objective: Objective, backend: str) -> None:
     """Run a stage's networks through `torch.compile`; their names in checkpoints stay."""
     for module in cast(nn.Module, objective).modules():
-        parts = [*module.children()] if isinstance(module, HyperpriorVAE) else []
+        parts: list[nn.Module] = []
+        if isinstance(module, HyperpriorVAE):  # torch 2.15 compiles the scale network's padding wrongly
+            parts = [part for part in module.children() if not isinstance(part, Rates | ScaleNetwork)]
         if isinstance(module, (Discriminator, Trunk)) or module in objective.trained.values():
             parts = parts or [module]
         for part in parts:
