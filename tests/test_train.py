@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import islice, pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,18 +14,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from nlaic.codec import load
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
-from nlaic.train.data import Augmentation, Crops, Pictures, SampleNoise, load_pictures, shares
-from nlaic.train.losses import Distortion
-from nlaic.train.muon import Muon, orthogonalise
-from nlaic.train.objectives import RateDistortion
-from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
-from nlaic.train.stages import Budget, Sampling
+from nlaic.train.stages import Sampling
 from nlaic.weights import find_weights
 from tests.conftest import smooth_picture
 
@@ -166,19 +159,6 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
         torch.testing.assert_close(a[name], b[name], atol=2e-4, rtol=1e-3)
 
 
-def test_a_sample_has_its_own_noise():
-    together = SampleNoise(3, torch.tensor([5, 6, 7]), torch.device("cpu"))(torch.zeros(3, 4, 2, 2))
-    alone = SampleNoise(3, torch.tensor([7]), torch.device("cpu"))(torch.zeros(1, 4, 2, 2))
-    assert torch.equal(together[2:], alone) and not torch.equal(together[0], together[1])
-    many = SampleNoise(3, torch.arange(4), torch.device("cpu"))(torch.zeros(4, 5000))
-    assert many.min() >= -0.5 and many.max() <= 0.5 and abs(float(many.mean())) < 0.01
-
-
-def test_processes_share_every_batch():
-    parts = [[list(numbers) for numbers in islice(shares(8, 4, rank, 2), 2)] for rank in range(2)]
-    assert parts == [[[8, 9], [12, 13]], [[10, 11], [14, 15]]]
-
-
 def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
     first = short_run(folder, tmp_path / "first", 6).parent
     second = short_run(
@@ -245,104 +225,6 @@ def test_the_command_prints_one_line_for_an_error(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_crops_depend_on_their_number_alone(folder, tmp_path):
-    pictures = load_pictures(folder, tmp_path / "memory")
-    assert len(pictures) == 4 and len(pictures.unreadable) == 1
-    crops, later = (Crops([(pictures, 1.0)], 64, 5.0, 3, shares(first, 2, 0, 1)) for first in (0, 6))
-    *_, fourth = islice(crops, 4)
-    first = next(iter(later))
-    assert all(torch.equal(fourth[name], first[name]) for name in ("x", "position", "number"))
-    workers = islice(DataLoader(crops, batch_size=None, num_workers=2), 4)  # the order of one process
-    assert all(torch.equal(a["x"], b["x"]) for a, b in zip(workers, islice(crops, 4), strict=True))
-    everything = np.concatenate([pictures[i].reshape(-1, 3) for i in range(4)])
-    assert {tuple(v) for v in crops.sample(0)[0].reshape(3, -1).T.numpy()} <= {tuple(v) for v in everything}
-    again = load_pictures(folder, tmp_path / "memory")
-    assert np.array_equal(again[2], np.asarray(Image.open(sorted(folder.rglob("*.png"))[2]).convert("RGB")))
-
-
-def test_folders_are_mixed_by_their_weights():
-    dark, light = (Pictures(np.full(3 * 64 * 64, v, np.uint8), [(0, 64, 64)], []) for v in (0, 255))
-    crops = Crops([(dark, 1.0), (light, 3.0)], 64, 5.0, seed=1)
-    bright = np.mean([float(crops.sample(n)[0].float().mean()) / 255 for n in range(800)])
-    assert bright == pytest.approx(0.75, abs=0.05)
-
-
-@pytest.mark.parametrize(
-    "augmentation",
-    [Augmentation(), Augmentation("grid", False), Augmentation(rotate=True), Augmentation(flip=False, reduce=1.0)],
-    ids=["random", "grid", "rotated", "reduced"],
-)
-def test_a_crop_is_a_part_of_its_picture(augmentation):
-    rows, columns = np.mgrid[:150, :170]
-    picture = torch.from_numpy(np.stack([rows, columns, 0 * rows], -1).astype(np.uint8))
-    seen = set()
-    for number in range(60):
-        crop = augmentation(picture, 64, np.random.default_rng(number)).numpy().astype(int)
-        assert crop.shape == (64, 64, 3)
-        top, left = crop[..., 0].min(), crop[..., 1].min()
-        seen.add((top, left))
-        steps = {int(v) for axis in (0, 1) for v in np.abs(np.diff(crop[..., :2], axis=axis)).ravel()}
-        assert steps <= ({0, 1} if not augmentation.reduce else {0, 1, 2, 3})
-        if augmentation.crop == "grid":
-            assert top % 64 == 0 and left % 64 == 0
-    assert len(seen) == 4 if augmentation.crop == "grid" else len(seen) > 40
-
-
-def test_held_out_pictures_are_apart(folder, tmp_path):
-    kept, held = load_pictures(folder, tmp_path / "memory").split(3)
-    assert len(kept) == 2 and len(held) == 2 and not set(kept.shapes) & set(held.shapes)
-
-
-@pytest.mark.parametrize("shape", [(30, 90), (90, 30), (16, 16)])
-def test_orthogonalise_against_the_singular_value_decomposition(shape):
-    matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
-    out = orthogonalise(matrix, steps=5)
-    s = torch.linalg.svdvals(out)
-    assert s.min() > 0.3 and s.max() < 1.25
-    assert torch.nn.functional.cosine_similarity(out.flatten(), (u @ vt).flatten(), 0) > 0.95
-
-
-def test_muon_finds_a_minimum():
-    target = torch.randn(4, 6, 3, 3)
-    p = torch.nn.Parameter(torch.zeros(4, 6, 3, 3))
-    optimiser = Muon([p], lr=0.1)
-    for step in range(300):
-        optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / 300)
-        optimiser.zero_grad()
-        (p - target).square().sum().backward()
-        optimiser.step()
-    assert (p - target).abs().max() < 0.05
-
-
-def test_budget():
-    assert Budget(minutes=2).progress(60, 10**6) == 0.5
-    assert Budget(steps=10).progress(0, 20) == 1
-    assert Budget(minutes=1, steps=10).progress(6, 9) == 0.9
-
-
-def test_the_rate_warms_up_holds_and_falls():
-    o = Optimisation(warmup=10, hold=0.5)
-    factors = [o.factor(step / 100, step, 0) for step in range(101)]
-    assert factors[0] == pytest.approx(0.1) and factors[20] == factors[49] == 1
-    assert factors[75] == pytest.approx(0.5) and factors[100] == 0.01
-
-
-def test_the_papers_rate_halves_every_third_epoch_after_the_seventh():
-    o = Optimisation(schedule="halving", epoch=1000, warmup=1, floor=0)
-    epochs = [o.factor(0, 1, 1000 * epoch) for epoch in range(15)]
-    assert epochs == [0.5 ** max(0, (epoch - 7) // 3) for epoch in range(15)]
-    assert epochs[9] == 1 and epochs[10] == 0.5 and epochs[13] == 0.25
-
-
-def test_lambda_is_log_linear_in_quality():
-    from nlaic.nets.light import LightSettings, build_light
-
-    net = build_light(LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8))
-    objective = RateDistortion(net, Distortion(), (0.001, 0.1))
-    assert objective.lambda_at(torch.tensor([0.0, 2.5, 5.0])).tolist() == pytest.approx([0.001, 0.01, 0.1])
-
-
 def test_a_report_is_of_real_files(folder, tmp_path, capsys):
     short_run(folder, tmp_path / "run", 3, "report_minutes=1e-4", "checkpoint_minutes=60")
     lines = [line for line in capsys.readouterr().out.splitlines() if "patches/s" in line]
@@ -373,22 +255,3 @@ def test_the_bar_shows_what_is_watched(folder, tmp_path):
     bar.bar.refresh()
     bar.on_train_end(trainer, module)
     assert "PSNR 30.00" in out.getvalue() and "50%" in out.getvalue() and "patches/s" in out.getvalue()
-
-
-def test_muon_keeps_a_direction_for_some_steps():
-    """Every weight has a new one in its turn, and moves by it until the next."""
-    torch.manual_seed(0)
-    weights = [torch.nn.Parameter(torch.zeros(4, 6)) for _ in range(3)]
-    optimiser = Muon(weights, lr=0.1, momentum=0.0, every=3)
-    moves = []
-    for _ in range(7):
-        before = [w.detach().clone() for w in weights]
-        for w in weights:
-            w.grad = torch.randn_like(w)
-        optimiser.step()
-        moves.append([w.detach() - b for w, b in zip(weights, before, strict=True)])
-    for number in range(3):
-        kept = [torch.allclose(a[number], b[number], atol=1e-6) for a, b in pairwise(moves)]
-        assert [step for step in range(1, 7) if not kept[step - 1]] == [
-            step for step in range(1, 7) if (step + number) % 3 == 0
-        ]

@@ -1,0 +1,73 @@
+"""Pictures and crops for training: the same whoever takes them, from where and how they are asked for."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from nlaic.train.data import Augmentation, Crops, Pictures, SampleNoise, load_pictures, shares
+from tests.test_train import folder  # noqa: F401
+
+
+def test_a_sample_has_its_own_noise():
+    together = SampleNoise(3, torch.tensor([5, 6, 7]), torch.device("cpu"))(torch.zeros(3, 4, 2, 2))
+    alone = SampleNoise(3, torch.tensor([7]), torch.device("cpu"))(torch.zeros(1, 4, 2, 2))
+    assert torch.equal(together[2:], alone) and not torch.equal(together[0], together[1])
+    many = SampleNoise(3, torch.arange(4), torch.device("cpu"))(torch.zeros(4, 5000))
+    assert many.min() >= -0.5 and many.max() <= 0.5 and abs(float(many.mean())) < 0.01
+
+
+def test_processes_share_every_batch():
+    parts = [[list(numbers) for numbers in islice(shares(8, 4, rank, 2), 2)] for rank in range(2)]
+    assert parts == [[[8, 9], [12, 13]], [[10, 11], [14, 15]]]
+
+
+def test_crops_depend_on_their_number_alone(folder, tmp_path):  # noqa: F811
+    pictures = load_pictures(folder, tmp_path / "memory")
+    assert len(pictures) == 4 and len(pictures.unreadable) == 1
+    crops, later = (Crops([(pictures, 1.0)], 64, 5.0, 3, shares(first, 2, 0, 1)) for first in (0, 6))
+    *_, fourth = islice(crops, 4)
+    first = next(iter(later))
+    assert all(torch.equal(fourth[name], first[name]) for name in ("x", "position", "number"))
+    workers = islice(DataLoader(crops, batch_size=None, num_workers=2), 4)  # the order of one process
+    assert all(torch.equal(a["x"], b["x"]) for a, b in zip(workers, islice(crops, 4), strict=True))
+    everything = np.concatenate([pictures[i].reshape(-1, 3) for i in range(4)])
+    assert {tuple(v) for v in crops.sample(0)[0].reshape(3, -1).T.numpy()} <= {tuple(v) for v in everything}
+    again = load_pictures(folder, tmp_path / "memory")
+    assert np.array_equal(again[2], np.asarray(Image.open(sorted(folder.rglob("*.png"))[2]).convert("RGB")))
+
+
+def test_folders_are_mixed_by_their_weights():
+    dark, light = (Pictures(np.full(3 * 64 * 64, v, np.uint8), [(0, 64, 64)], []) for v in (0, 255))
+    crops = Crops([(dark, 1.0), (light, 3.0)], 64, 5.0, seed=1)
+    bright = np.mean([float(crops.sample(n)[0].float().mean()) / 255 for n in range(800)])
+    assert bright == pytest.approx(0.75, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(), Augmentation("grid", False), Augmentation(rotate=True), Augmentation(flip=False, reduce=1.0)],
+    ids=["random", "grid", "rotated", "reduced"],
+)
+def test_a_crop_is_a_part_of_its_picture(augmentation):
+    rows, columns = np.mgrid[:150, :170]
+    picture = torch.from_numpy(np.stack([rows, columns, 0 * rows], -1).astype(np.uint8))
+    seen = set()
+    for number in range(60):
+        crop = augmentation(picture, 64, np.random.default_rng(number)).numpy().astype(int)
+        assert crop.shape == (64, 64, 3)
+        top, left = crop[..., 0].min(), crop[..., 1].min()
+        seen.add((top, left))
+        steps = {int(v) for axis in (0, 1) for v in np.abs(np.diff(crop[..., :2], axis=axis)).ravel()}
+        assert steps <= ({0, 1} if not augmentation.reduce else {0, 1, 2, 3})
+        if augmentation.crop == "grid":
+            assert top % 64 == 0 and left % 64 == 0
+    assert len(seen) == 4 if augmentation.crop == "grid" else len(seen) > 40
+
+
+def test_held_out_pictures_are_apart(folder, tmp_path):  # noqa: F811
+    kept, held = load_pictures(folder, tmp_path / "memory").split(3)
+    assert len(kept) == 2 and len(held) == 2 and not set(kept.shapes) & set(held.shapes)

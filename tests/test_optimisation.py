@@ -1,0 +1,81 @@
+"""How the weights move: Muon, rates over a run, the weight on the distortion."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from nlaic.train.losses import Distortion
+from nlaic.train.muon import Muon, orthogonalise
+from nlaic.train.objectives import RateDistortion
+from nlaic.train.optimisation import Optimisation
+from nlaic.train.stages import Budget
+
+
+@pytest.mark.parametrize("shape", [(30, 90), (90, 30), (16, 16)])
+def test_orthogonalise_against_the_singular_value_decomposition(shape):
+    matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    out = orthogonalise(matrix, steps=5)
+    s = torch.linalg.svdvals(out)
+    assert s.min() > 0.3 and s.max() < 1.25
+    assert torch.nn.functional.cosine_similarity(out.flatten(), (u @ vt).flatten(), 0) > 0.95
+
+
+def test_muon_finds_a_minimum():
+    target = torch.randn(4, 6, 3, 3)
+    p = torch.nn.Parameter(torch.zeros(4, 6, 3, 3))
+    optimiser = Muon([p], lr=0.1)
+    for step in range(300):
+        optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / 300)
+        optimiser.zero_grad()
+        (p - target).square().sum().backward()
+        optimiser.step()
+    assert (p - target).abs().max() < 0.05
+
+
+def test_budget():
+    assert Budget(minutes=2).progress(60, 10**6) == 0.5
+    assert Budget(steps=10).progress(0, 20) == 1
+    assert Budget(minutes=1, steps=10).progress(6, 9) == 0.9
+
+
+def test_the_rate_warms_up_holds_and_falls():
+    o = Optimisation(warmup=10, hold=0.5)
+    factors = [o.factor(step / 100, step, 0) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1) and factors[20] == factors[49] == 1
+    assert factors[75] == pytest.approx(0.5) and factors[100] == 0.01
+
+
+def test_the_papers_rate_halves_every_third_epoch_after_the_seventh():
+    o = Optimisation(schedule="halving", epoch=1000, warmup=1, floor=0)
+    epochs = [o.factor(0, 1, 1000 * epoch) for epoch in range(15)]
+    assert epochs == [0.5 ** max(0, (epoch - 7) // 3) for epoch in range(15)]
+    assert epochs[9] == 1 and epochs[10] == 0.5 and epochs[13] == 0.25
+
+
+def test_lambda_is_log_linear_in_quality():
+    from nlaic.nets.light import LightSettings, build_light
+
+    net = build_light(LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8))
+    objective = RateDistortion(net, Distortion(), (0.001, 0.1))
+    assert objective.lambda_at(torch.tensor([0.0, 2.5, 5.0])).tolist() == pytest.approx([0.001, 0.01, 0.1])
+
+
+def test_muon_keeps_a_direction_for_some_steps():
+    """Every weight has a new one in its turn, and moves by it until the next."""
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.zeros(4, 6)) for _ in range(3)]
+    optimiser = Muon(weights, lr=0.1, momentum=0.0, every=3)
+    moves = []
+    for _ in range(7):
+        before = [w.detach().clone() for w in weights]
+        for w in weights:
+            w.grad = torch.randn_like(w)
+        optimiser.step()
+        moves.append([w.detach() - b for w, b in zip(weights, before, strict=True)])
+    for number in range(3):
+        kept = [torch.allclose(a[number], b[number], atol=1e-6) for a, b in pairwise(moves)]
+        assert [step for step in range(1, 7) if not kept[step - 1]] == [
+            step for step in range(1, 7) if (step + number) % 3 == 0
+        ]
