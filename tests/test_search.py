@@ -76,7 +76,7 @@ def test_the_shortcut_says_what_the_gradient_says(codec, block):
     rate = rate_at(codec.weights.tensors, 500)
     objective, chosen = Objective(codec, block, rate), codec.symbols(block.y, rate)
     synthesis = copy.deepcopy(codec.engine.net.g_s)
-    torch.nn.init.zeros_(synthesis.branch[-2].weight)
+    torch.nn.init.zeros_(synthesis.branch[-1].weight)
     objective.engine = copy.copy(codec.engine)
     objective.engine.precision = "fp32"
     objective.engine.net = SimpleNamespace(g_s=synthesis)
