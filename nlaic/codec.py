@@ -182,11 +182,10 @@ class Codec:
     def _residuals(
         self, y: np.ndarray, z_hat: np.ndarray, index: np.ndarray, mean: np.ndarray, rate: Rate, rounding: Rounding
     ) -> Symbols:
-        y_bound = self.coder.y.bounds[index]
+        bound = self.coder.coded_bounds[index]
 
         def choose(mean: np.ndarray) -> np.ndarray:
-            r = np.clip(rounding(y - mean, index, rate.weight), -y_bound, y_bound)
-            return np.where(index < self.coder.skip, 0, r)
+            return np.clip(rounding(y - mean, index, rate.weight), -bound, bound)
 
         first = choose(mean)  # right where the first pass looks; the second pass knows it
         second_mean = self.engine.refine(first + mean, mean)

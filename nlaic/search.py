@@ -137,9 +137,9 @@ class Objective:
         at, shortcut = self.tensor(y_hat), getattr(self.engine.net.g_s, "dct", None)
         if shortcut is not None:
             (height, width), (padded_height, padded_width) = self.block.size, self.block.pixels.shape[:2]
-            with torch.inference_mode():
+            with torch.inference_mode(), self.engine.reduced():
                 error = F.pad(self._error(at), (0, padded_width - width, 0, padded_height - height))
-                half_gradient = F.conv2d(error, shortcut, stride=shortcut.shape[-1])
+                half_gradient = F.conv2d(error, shortcut, stride=shortcut.shape[-1]).float()
         else:
             with torch.enable_grad():
                 (gradient,) = torch.autograd.grad(self.squared_error(at.requires_grad_()), at)
