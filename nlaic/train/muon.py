@@ -64,12 +64,13 @@ class Muon(torch.optim.Optimizer):
 
     def _update(self, p: Tensor, number: int, group: dict[str, Any]) -> None:
         assert p.grad is not None
-        state, momentum, every = self.state[p], group["momentum"], group["every"]
-        if not state:
-            state["steps"], state["mean"] = 0, torch.zeros_like(p)
+        state, momentum = self.state[p], group["momentum"]
+        steps = state.setdefault("steps", 0)
+        if "mean" not in state:
+            state["mean"] = torch.zeros_like(p)
         mean = state["mean"].lerp_(p.grad, 1 - momentum)
-        if every == 1 or not state["steps"] or (state["steps"] + number) % every == 0:
+        if "direction" not in state or (steps + number) % group.get("every", 1) == 0:
             state["direction"] = orthogonalise(torch.lerp(p.grad, mean, momentum).flatten(1)).view_as(p)
         rate = group["lr"] * RATE_LIKE_ADAM * math.sqrt(max(p.flatten(1).shape))
         p.add_(state["direction"], alpha=-rate)
-        state["steps"] += 1
+        state["steps"] = steps + 1
