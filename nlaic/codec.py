@@ -152,7 +152,8 @@ class Codec:
             )
         grid, rate = Grid(header.width, header.height, header.block), rate_at(self.weights.tensors, header.quality)
         wanted = region_box(region, header.width, header.height)
-        seams = SeamFilter(grid, wanted, self.engine.boundary) if boundary_filter and self.engine.boundary else None
+        network = self.engine.boundary if boundary_filter else None
+        seams = SeamFilter(grid, wanted, network, header.quality) if network else None
         numbers = seams.numbers if seams else sorted(grid.touched_by(wanted))
         canvas = Canvas(grid, numbers)
         with self.engine.beside_a_worker() as spare:

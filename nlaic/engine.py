@@ -15,6 +15,7 @@ import numpy as np
 
 from nlaic.ahead import processors
 from nlaic.errors import NlaicError
+from nlaic.integer import QUALITIES
 from nlaic.seams import MULTIPLE, BoundaryFilter
 from nlaic.weights import Weights
 
@@ -212,7 +213,7 @@ class TorchFilter:
                 f"weights {weights.path}: the boundary filter reaches {self.reach} pixels, allowed: {MULTIPLE}"
             )
 
-    def correction(self, strip: np.ndarray) -> np.ndarray:
+    def correction(self, strip: np.ndarray, quality: int) -> np.ndarray:
         """See `nlaic.seams.BoundaryFilter`."""
         import torch
 
@@ -221,7 +222,7 @@ class TorchFilter:
                 torch.tensor(np.ascontiguousarray(strip), device=self._engine.device).permute(2, 0, 1)[None].float()
                 / 255
             )
-            delta = (self._network(x).float() - x) * 255
+            delta = (self._network(x, torch.full((1,), quality / QUALITIES, device=x.device)).float() - x) * 255
             return delta[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
 

@@ -34,8 +34,13 @@ class BoundaryFilter(Protocol):
     reach: int  # pixels that a pixel of its output depends on, in each direction; at most 64, a multiple of UNIT
     sigma: float  # of the blending weight, in pixels, for strips of 128
 
-    def correction(self, strip: np.ndarray) -> np.ndarray:
-        """What to add to a strip uint8 [n, w, 3] along a vertical boundary: float32 [n, w, 3] in levels of 0..255."""
+    def correction(self, strip: np.ndarray, quality: int) -> np.ndarray:
+        """What to add to a strip uint8 [n, w, 3] along a vertical boundary: float32 [n, w, 3] in levels of 0..255.
+
+        Args:
+            strip: as it was decoded.
+            quality: 0..1000, at which it was coded.
+        """
 
 
 @lru_cache(maxsize=8)
@@ -91,10 +96,11 @@ class SeamFilter:
         grid: the blocks.
         region: what is wanted of the picture.
         network: the filter.
+        quality: 0..1000, at which the picture was coded.
     """
 
-    def __init__(self, grid: Grid, region: Box, network: BoundaryFilter) -> None:
-        self.grid, self.region, self.network = grid, region, network
+    def __init__(self, grid: Grid, region: Box, network: BoundaryFilter, quality: int) -> None:
+        self.grid, self.region, self.network, self.quality = grid, region, network, quality
         self.numbers = sorted(self._needed())  # of the blocks that the region and its seams are made from
         self._last_of_row = {number // grid.columns: number for number in self.numbers}
         self._above: list[Correction] = []  # of the strip above the row
@@ -176,7 +182,7 @@ class SeamFilter:
         if piece.turned:
             strip = strip.swapaxes(0, 1)
         strip = np.pad(strip, ((0, -len(strip) % UNIT), (0, 0), (0, 0)), mode="edge")
-        delta = self.network.correction(strip)[piece.start - seen.start : piece.stop - seen.start]
+        delta = self.network.correction(strip, self.quality)[piece.start - seen.start : piece.stop - seen.start]
         weight = np.broadcast_to(blend_weight(piece.width, self.network.sigma)[:, None], (*delta.shape[:2], 1))
         if piece.turned:
             delta, weight = delta.swapaxes(0, 1), weight.swapaxes(0, 1)

@@ -64,9 +64,9 @@ def test_splice_and_cut_undo_each_other():
 
 @pytest.mark.parametrize("settings", [BoundarySettings(), BoundarySettings("paper", 8, 2)], ids=["light", "paper"])
 def test_an_untrained_filter_changes_nothing_and_learns(settings):
-    network, strip = build_boundary(settings), torch.rand(2, 3, 64, 128)
-    assert torch.equal(network(strip), strip)
-    network(strip).square().sum().backward()
+    network, strip, quality = build_boundary(settings), torch.rand(2, 3, 64, 128), torch.tensor([0.0, 1.0])
+    assert torch.equal(network(strip, quality), strip)
+    network(strip, quality).square().sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
@@ -74,5 +74,18 @@ def test_an_untrained_filter_changes_nothing_and_learns(settings):
 def test_costs(settings, most):
     """At most 25 kMAC for each pixel of a strip; the paper's 5.62 MMAC."""
     with torch.device("meta"):
-        network = build_boundary(settings)
-    assert 0.8 * most < module_cost(network, 3, 1, 128, 256).kmac <= most
+        network, quality = build_boundary(settings), torch.zeros(1)
+    assert 0.4 * most < module_cost(network, 3, 1, 256, 128, quality).kmac <= most
+
+
+def test_the_quality_moves_the_filter():
+    network = build_boundary(BoundarySettings(channels=8, blocks=1))
+    torch.nn.init.normal_(network.last.weight, std=0.1)
+    torch.nn.init.normal_(network.shift)
+    strip = torch.rand(1, 3, 16, 128).expand(3, -1, -1, -1)
+    with torch.no_grad():
+        low, middle, high = network(strip, torch.tensor([0.0, 0.05, 0.1]))
+        network.shift[0], network.shift[1] = network.shift[0] * 0.5 + network.shift[1] * 0.5, 0
+        between = network(strip[:1], torch.tensor([0.0]))[0]
+    assert not torch.equal(low, high)
+    torch.testing.assert_close(middle, between)

@@ -106,8 +106,18 @@ def test_an_untrained_filter_gains_nothing_and_learns(net, x):
     losses = objective.losses("boundary", x)
     assert losses["gain_db"] == 0
     losses["loss"].backward()
-    assert network.branch[-2].weight.grad.any()
+    assert network.last.weight.grad.any()
     assert all(p.grad is None for p in objective.codec.parameters())
+
+
+def test_steps_across_boundaries_are_weighed(net, x):
+    """On top of the distortion, the error of the jumps there over what it was: 1 for an untrained filter."""
+    terms = []
+    for step in (0.0, 0.5):
+        network = build_boundary(BoundarySettings(channels=16, blocks=1))
+        objective = Boundary(net, [net.g_s], network, MSE, relative=True, step=step)
+        terms.append(objective.losses("boundary", x)["loss"].item())
+    assert terms[0] == pytest.approx(1, abs=0.02) and terms[1] - terms[0] == pytest.approx(0.5, abs=0.01)
 
 
 def later(name, folder, out, start, *more):  # noqa: F811

@@ -12,6 +12,7 @@ import torch
 from peak import peak
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from nlaic.canvas import Canvas
 from nlaic.nets.boundary import BoundarySettings, build_boundary
@@ -19,6 +20,7 @@ from nlaic.nets.complexity import HEIGHT, WIDTH, Cost, module_cost, network_cost
 from nlaic.nets.light import build_light
 from nlaic.nets.paper import build_paper
 from nlaic.seams import SIGMA, SeamFilter
+from nlaic.seams import WIDTH as STRIP
 from nlaic.tiles import Grid
 
 NETWORKS = {"light": build_light, "nlaic": build_paper}
@@ -27,16 +29,31 @@ PICTURE, BLOCK = (2048, 1363), (2048, 1024)  # of the paper's Table 2
 PAPER = {"full": ("15694", "out of memory"), "partial": ("1473.84", "3314")}
 
 
+class OnPicture(nn.Module):
+    """A filter on any width; the light one, made for strips, sees a picture as strips side by side."""
+
+    def __init__(self, settings: BoundarySettings) -> None:
+        super().__init__()
+        self.network, self.cuts = build_boundary(settings).requires_grad_(False), settings.kind == "light"
+        self.reach = self.network.reach
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[1, 3, h, w] to the same, w a multiple of a strip's width or less."""
+        strips = torch.cat(x.split(STRIP, dim=-1)) if self.cuts else x
+        filtered: torch.Tensor = self.network(strips, torch.zeros(len(strips)))
+        return torch.cat(filtered.split(1), dim=-1)
+
+
 class Filter:
     """A boundary filter that keeps the shapes it sees, and does what it is for where it has a network."""
 
     sigma = SIGMA
 
     def __init__(self, settings: BoundarySettings, *, runs: bool) -> None:
-        self.network = build_boundary(settings).requires_grad_(False)
+        self.network = OnPicture(settings)
         self.reach, self.runs, self.shapes = self.network.reach, runs, []
 
-    def correction(self, strip: np.ndarray) -> np.ndarray:
+    def correction(self, strip: np.ndarray, quality: int) -> np.ndarray:
         """See `nlaic.seams.BoundaryFilter`."""
         self.shapes.append(strip.shape)
         if not self.runs:
@@ -51,9 +68,9 @@ def filter_picture(filter_: Filter, full: bool) -> None:
     grid = Grid(*PICTURE, BLOCK)
     whole = 0, 0, *PICTURE
     if full:
-        filter_.correction(np.zeros((-(-PICTURE[1] // 4) * 4, PICTURE[0], 3), np.uint8))
+        filter_.correction(np.zeros((-(-PICTURE[1] // 4) * 4, PICTURE[0], 3), np.uint8), 0)
         return
-    seams = SeamFilter(grid, whole, filter_)
+    seams = SeamFilter(grid, whole, filter_, 0)
     canvas = Canvas(grid, seams.numbers)
     for number in seams.numbers:
         seams.pasted(canvas, number)

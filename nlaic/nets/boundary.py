@@ -1,23 +1,27 @@
 """The filter on strips around block boundaries, and how its output is blended in (Eq. 7 and 8 of the paper).
 
 A strip has its boundary in the middle, between two columns; strips along horizontal boundaries are turned, so that one
-network sees one orientation. The paper leaves the network open. `light` works at a quarter of the resolution and adds
-what its zero-initialised end says, so an untrained filter changes nothing; `paper` has the paper's size, 5.62 MMAC a
-pixel, in the plainest layout that comes to it.
+network sees one orientation. The paper leaves the network open. `light` takes the pixels of a row for channels, so it
+knows how far each is from the boundary; its end is zero-initialised, so an untrained filter changes nothing. `paper`
+has the paper's size, 5.62 MMAC a pixel, in the plainest layout that comes to it.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from nlaic.nets.layers import ResidualBlock, zero_init
+from nlaic.nets.layers import RGB_TO_YCBCR, SLOPE, dct_matrix, zero_init
 from nlaic.nets.paper import PlainBlock
 from nlaic.seams import SIGMA, UNIT, WIDTH
 from nlaic.seams import blend_weight as blend_weights
 
-SCALE = 0.1  # of the light filter's branch, as of the codec's
+ANCHORS = 11  # qualities at which the light filter has parameters, equally spaced
+LUMA, CHROMA = 2.0, 0.45  # size of DCT coefficient k of a row of a photograph, times k + 1
+CORRECTION = 0.02  # size of what is to be corrected, over that of the coefficients
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class BoundarySettings:
     """
 
     kind: str = "light"
-    channels: int = 64
-    blocks: int = 4
+    channels: int = 256
+    blocks: int = 2
     sigma: float = SIGMA
 
     def to_dict(self) -> dict[str, object]:
@@ -41,26 +45,66 @@ class BoundarySettings:
         return asdict(self)
 
 
-class LightFilter(nn.Module):
-    """Residual blocks on 4x4 unshuffled pixels: at most 25 kMAC a pixel."""
+class RowBlock(nn.Module):
+    """x + conv1(lrelu(conv3(lrelu(x)))) along the boundary, C to C."""
 
-    SHRINK = 4
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, n] to [B, C, n]."""
+        return x + self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x, SLOPE)), SLOPE, inplace=True))
+
+
+class LightFilter(nn.Module):
+    """Convolutions along the boundary, whose channels are a row's pixels across it: at most 25 kMAC a pixel.
+
+    A row is seen without its mean and through the DCT of its luma and chroma, each coefficient divided by its size in
+    photographs, so that one learning rate fits all; what comes out goes the same way back. Strips narrower than 128
+    are seen with their edges repeated.
+    """
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
-        pixels = 3 * self.SHRINK**2
-        self.reach = self.SHRINK * (2 + 2 * blocks)  # pixels that an output depends on, in each direction
-        self.branch = nn.Sequential(
-            nn.PixelUnshuffle(self.SHRINK),
-            nn.Conv2d(pixels, channels, 3, padding=1),
-            *(ResidualBlock(channels) for _ in range(blocks)),
-            zero_init(nn.Conv2d(channels, pixels, 3, padding=1)),
-            nn.PixelShuffle(self.SHRINK),
+        self.reach = UNIT * -(-(2 + blocks) // UNIT)  # pixels along that an output depends on, each way
+        self.first = nn.Conv1d(3 * WIDTH, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(RowBlock(channels) for _ in range(blocks))
+        self.last = zero_init(nn.Conv1d(channels, 3 * WIDTH, 3, padding=1))
+        self.linear = zero_init(nn.Conv1d(3 * WIDTH, 3 * WIDTH, 3, padding=1, bias=False))
+        self.shift = nn.Parameter(torch.zeros(ANCHORS, channels))
+        self.log_gain = nn.Parameter(torch.zeros(ANCHORS, 3 * WIDTH))
+        size = np.array((LUMA, CHROMA, CHROMA))[:, None] / np.arange(1, WIDTH + 1)
+        self.dct, self.to_ycbcr, self.to_rgb, self.size = (
+            nn.Buffer(torch.tensor(value, dtype=torch.float32), persistent=False)
+            for value in (dct_matrix(WIDTH), RGB_TO_YCBCR, np.linalg.inv(RGB_TO_YCBCR), size.reshape(-1, 1))
         )
 
-    def forward(self, strip: Tensor) -> Tensor:
-        """Strips [B, 3, H, W] in 0..1, sides multiples of 4, to filtered ones."""
-        return strip + SCALE * self.branch(strip - 0.5)
+    def forward(self, strip: Tensor, quality: Tensor) -> Tensor:
+        """Strips [B, 3, n, w] in 0..1, w at most 128, coded at qualities [B] in 0..1, to filtered ones."""
+        return strip + self._correction(strip, quality)
+
+    def _correction(self, strip: Tensor, quality: Tensor) -> Tensor:
+        batch, _, length, width = strip.shape
+        more = (WIDTH - width) // 2
+        rows = F.pad(strip - strip.mean((1, 3), keepdim=True), (more, more, 0, 0), mode="replicate")
+        rows = torch.einsum("bdhw,kw->bdkh", rows, self.dct)
+        rows = torch.einsum("bdkh,cd->bckh", rows, self.to_ycbcr).reshape(batch, -1, length) / self.size
+        x = self.first(rows) + _at(self.shift, quality)
+        for block in self.blocks:
+            x = block(x)
+        x = self.last(F.leaky_relu(x, SLOPE)) + self.linear(rows)
+        x = x * (CORRECTION * self.size * _at(self.log_gain, quality).exp())
+        x = torch.einsum("bckh,dc->bdkh", x.view(batch, 3, WIDTH, length), self.to_rgb)
+        return torch.einsum("bdkh,kw->bdhw", x, self.dct[:, more : more + width])
+
+
+def _at(table: Tensor, quality: Tensor) -> Tensor:
+    """Rows [K, C] at equally spaced qualities, interpolated at [B] in 0..1: [B, C, 1]."""
+    position = quality * (len(table) - 1)
+    low = position.floor().clamp(max=len(table) - 2).long()
+    return torch.lerp(table[low], table[low + 1], (position - low)[:, None])[..., None]
 
 
 class PaperFilter(nn.Module):
@@ -75,8 +119,8 @@ class PaperFilter(nn.Module):
             zero_init(nn.Conv2d(channels, 3, 5, padding=2)),
         )
 
-    def forward(self, strip: Tensor) -> Tensor:
-        """See `LightFilter`."""
+    def forward(self, strip: Tensor, quality: Tensor) -> Tensor:
+        """See `LightFilter`; one for all qualities."""
         return strip + self.layers(strip)
 
 

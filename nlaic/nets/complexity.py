@@ -24,15 +24,17 @@ class Cost:
         return Cost(self.parameters + other.parameters, self.kmac + other.kmac)
 
 
-def module_cost(module: nn.Module, channels: int, stride: int, height: int = HEIGHT, width: int = WIDTH) -> Cost:
-    """Cost of a module that sees [1, channels, height/stride, width/stride].
+def module_cost(
+    module: nn.Module, channels: int, stride: int, height: int = HEIGHT, width: int = WIDTH, *more: torch.Tensor
+) -> Cost:
+    """Cost of a module that sees [1, channels, height/stride, width/stride], and `more`.
 
     Convolutions, matrix products and attention count, also where they are called as functions; what is done element by
     element does not. Nothing is computed: the tensors are fakes that have only a shape.
     """
     device = next(module.parameters()).device
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
-        module(torch.empty(1, channels, height // stride, width // stride, device=device))
+        module(torch.empty(1, channels, height // stride, width // stride, device=device), *more)
     parameters = sum(p.numel() for p in module.parameters())
     return Cost(parameters, counter.get_total_flops() / 2 / 1000 / (height * width))
 

@@ -1,11 +1,14 @@
 """Layers that the networks share: residual blocks, DCT kernels, sub-pixel resampling."""
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Layer = TypeVar("Layer", nn.Conv1d, nn.Conv2d)
 
 SLOPE = 0.1  # of every leaky ReLU of `light`
 
@@ -29,7 +32,7 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x, SLOPE)), SLOPE, inplace=True))
 
 
-def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_init(layer: Layer) -> Layer:
     """Return the layer with weights and bias set to zero, so that its branch starts as nothing."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -18,6 +18,8 @@ from nlaic.train.losses import Distortion
 
 Losses = dict[str, Tensor]
 
+SMALL = 1e-5  # distortion that nobody sees: the squared error of 50 dB
+
 
 class Objective(Protocol):
     """What a stage trains and by which loss."""
@@ -182,6 +184,8 @@ class Boundary(nn.Module):
         network: the filter.
         distortion: of the whole filtered picture; 1 - MS-SSIM in the paper.
         sigma: of the blending weight.
+        relative: divide each picture's distortion by what it was before the filter, so that every quality counts alike.
+        step: weight on the error of the jumps across boundaries, divided likewise: what the eye sees of a seam.
     """
 
     def __init__(
@@ -191,9 +195,12 @@ class Boundary(nn.Module):
         network: nn.Module,
         distortion: Distortion,
         sigma: float = SIGMA,
+        *,
+        relative: bool = False,
+        step: float = 0.0,
     ) -> None:
         super().__init__()
-        self.sigma = sigma
+        self.sigma, self.relative, self.step = sigma, relative, step
         self.codec, self.network, self.distortion, self.anchors = Frozen(net), network, distortion, net.rates.anchors
         self.decoders = nn.ModuleList(decoders).requires_grad_(False).eval()
 
@@ -211,8 +218,15 @@ class Boundary(nn.Module):
             coded = splice(decoder(y_hat).float()).clamp(0, 1)
         height, width = x.shape[-2:]
         strip = min(WIDTH, height // 2, width // 2)
-        filtered = filter_boundaries(coded, [width // 2], [height // 2], self.network, strip, self.sigma)
+        quality = batch.position / max(self.anchors - 1, 1)
+        filtered = filter_boundaries(
+            coded, [width // 2], [height // 2], lambda s: self.network(s, quality), strip, self.sigma
+        )
         distortion, distances = self.distortion(filtered, x)
+        if self.relative:
+            distortion = distortion / (self.distortion(coded, x)[0] + SMALL * self.distortion.scale)
+        if self.step:
+            distortion = distortion + self.step * _jumps(filtered - x) / (_jumps(coded - x) + SMALL)
         gain = 10 * torch.log10((coded - x).square().mean() / (filtered.detach() - x).square().mean())
         return {
             "loss": distortion.mean(),
@@ -220,6 +234,13 @@ class Boundary(nn.Module):
             "gain_db": gain,
             **_watched(filtered, x, distances),
         }
+
+
+def _jumps(pictures: Tensor) -> Tensor:
+    """The mean jump across the boundaries of spliced blocks [B, 3, H, W]: [B]."""
+    height, width = pictures.shape[-2:]
+    columns, rows = pictures[..., width // 2 - 1 : width // 2 + 1], pictures[..., height // 2 - 1 : height // 2 + 1, :]
+    return torch.cat((columns.diff(dim=-1).flatten(1), rows.diff(dim=-2).flatten(1)), dim=1).abs().mean(1)
 
 
 def _judge(discriminator: Discriminator, x: Tensor, x_hat: Tensor, y_hat: Tensor) -> Losses:

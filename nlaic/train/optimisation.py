@@ -107,7 +107,7 @@ def kind_of(name: str, p: Tensor) -> str:
         return "fast"
     if name.endswith("dct"):
         return "slow"
-    if p.ndim != 4:
+    if p.ndim < 3:
         return "plain"
     return "scale" if name.startswith("scale.") else "matrix"
 

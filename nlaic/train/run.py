@@ -92,7 +92,7 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     if plan.stage == "rd":
         objective: Objective = first_stage(config, plan, kept[0][0])
     else:
-        objective = LATER[plan.stage].objective(config["stage"]["settings"], plan)
+        objective = LATER[plan.stage].objective(config["stage"], plan)
     budget = Budget(config["minutes"], config["steps"])
     module = Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation)
     if begin and plan.checkpoint:

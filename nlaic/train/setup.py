@@ -152,13 +152,13 @@ def _trained(plan: Plan) -> Weights:
     return plan.weights
 
 
-def _discriminate(settings: dict[str, Any], plan: Plan) -> Objective:
+def _discriminate(stage: dict[str, Any], plan: Plan) -> Objective:
     weights = _trained(plan)
     net = restore(weights)
-    return Discriminate(net, Discriminator(net.rates.log_step.shape[1], **settings))
+    return Discriminate(net, Discriminator(net.rates.log_step.shape[1], **stage["settings"]))
 
 
-def _adversarial(settings: dict[str, Any], plan: Plan) -> Objective:
+def _adversarial(stage: dict[str, Any], plan: Plan) -> Objective:
     weights = _trained(plan)
     net = restore(weights)
     state = network_state(weights, "discriminator")
@@ -166,18 +166,22 @@ def _adversarial(settings: dict[str, Any], plan: Plan) -> Objective:
         raise NlaicError(f"stage adversarial: {weights.path} has no discriminator; start from stage discriminator's")
     discriminator = Discriminator(net.rates.log_step.shape[1], json.loads(weights.metadata["discriminator"])["strides"])
     discriminator.load_state_dict(state)
-    return Adversarial(net, discriminator, plan.distortion, settings_from(AdversarialSettings, settings))
+    return Adversarial(net, discriminator, plan.distortion, settings_from(AdversarialSettings, stage["settings"]))
 
 
-def _boundary(settings: dict[str, Any], plan: Plan) -> Objective:
+def _boundary(stage: dict[str, Any], plan: Plan) -> Objective:
     weights = _trained(plan)
     net = restore(weights)
     decoders = [net.g_s]
     if perceptual := network_state(weights, "g_s_perceptual"):
         decoders.append(copy.deepcopy(net.g_s))
         decoders[1].load_state_dict(perceptual)
-    shape = settings_from(BoundarySettings, settings)
-    return Boundary(net, decoders, build_boundary(shape), plan.distortion, shape.sigma)
+    shape = settings_from(BoundarySettings, stage["settings"])
+    network = build_boundary(shape)
+    if (state := network_state(weights, "boundary")) and json.loads(weights.metadata["boundary"]) == shape.to_dict():
+        network.load_state_dict(state)
+    more = {name: stage[name] for name in ("relative", "step")}
+    return Boundary(net, decoders, network, plan.distortion, shape.sigma, **more)
 
 
 @dataclass(frozen=True)
