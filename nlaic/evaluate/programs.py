@@ -64,7 +64,7 @@ class FfmpegCoder:
 
     def __init__(self, name: str, encoder: tuple[str, ...], pixels: str, range: str, repeat: int = 1) -> None:
         self.name, self.repeat, self.program = name, repeat, ffmpeg()
-        flags = "flags=accurate_rnd+full_chroma_int+lanczos"
+        flags = "flags=accurate_rnd+full_chroma_int+full_chroma_inp+lanczos"
         self.encoder = ["-vf", f"scale=out_color_matrix=bt709:out_range={range}:{flags},format={pixels}"]
         self.encoder += ["-frames:v", "1", "-c:v", *encoder]
         self.decoder = ["-vf", f"scale=in_color_matrix=bt709:in_range={range}:{flags},format=rgb24"]

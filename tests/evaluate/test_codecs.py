@@ -90,31 +90,28 @@ def anchors():
         return {(row["codec"], float(row["setting"]), row["picture"]): row for row in lines}
 
 
-# One build of vvenc decides differently on different machines: files 1 % and 0.07 dB apart.
-SAME = {"bytes": 0.01, "psnr": 0.02, "ms_ssim": 0.0005, "lpips": 0.0005}
-ABOUT = {"bytes": 0.02, "psnr": 0.1, "ms_ssim": 0.002, "lpips": 0.01}
-POINTS = [
-    ("jpeg", 25, SAME),
-    ("webp", 30, SAME),
-    ("jpeg2000", 40, SAME),
-    ("avif", 48, SAME),
-    ("jxl", 45, SAME),
-    ("heic", 42, SAME),
-    ("jpegli", 20, SAME),
-    ("vvc", 42, ABOUT),
-]
+POINTS = {
+    "jpeg": 25,
+    "webp": 30,
+    "jpeg2000": 40,
+    "avif": 48,
+    "jxl": 45,
+    "heic": 42,
+    "jpegli": 20,
+    "vvc": 42,
+}
 
 
-@pytest.mark.parametrize(("name", "setting", "room"), POINTS, ids=[name for name, *_ in POINTS])
-def test_points_measured_independently(name, setting, room, kodak):
+@pytest.mark.parametrize(("name", "setting"), POINTS.items(), ids=POINTS)
+def test_points_measured_independently(name, setting, kodak):
     path = kodak[22]
     row = anchors()[name, setting, path.name]
     coder, picture = opened(name), Image.open(path)
     data = coder.encode(picture, setting)
     pair = Pair(np.asarray(picture), np.asarray(coder.decode(data)))
-    assert len(data) == pytest.approx(int(row["bytes"]), rel=room["bytes"])
-    assert load("psnr", None)(pair) == pytest.approx(float(row["psnr"]), abs=room["psnr"])
-    assert load("ms_ssim", None)(pair) == pytest.approx(float(row["ms_ssim"]), abs=room["ms_ssim"])
+    assert len(data) == pytest.approx(int(row["bytes"]), rel=1e-3)
+    assert load("psnr", None)(pair) == pytest.approx(float(row["psnr"]), abs=0.002)
+    assert load("ms_ssim", None)(pair) == pytest.approx(float(row["ms_ssim"]), abs=1e-4)
     for network in ("lpips_squeeze", "lpips_alex"):
         value = load(network, str(SHARED / "weights"))(pair)
-        assert value == pytest.approx(float(row[network]), abs=room["lpips"])
+        assert value == pytest.approx(float(row[network]), abs=1e-4)
