@@ -51,6 +51,30 @@ def test_better_than_jpeg_at_its_size(codec, photographs, quality):
         assert psnr(photograph, codec.decompress(data)) > psnr(photograph, Image.open(BytesIO(jpeg))) + 0.5
 
 
+@pytest.mark.parametrize("quality", [15, 40, 75])
+def test_the_boundary_filter_mends_seams(codec, photographs, quality):
+    """PSNR rises, and jumps across boundaries come near those elsewhere."""
+    for photograph in photographs:
+        original = np.asarray(photograph, float)
+        data = codec.compress(photograph, quality, effort=1, block=(128, 128))
+        plain = np.asarray(codec.decompress(data, boundary_filter=False), float)
+        filtered = np.asarray(codec.decompress(data), float)
+        assert psnr(original, filtered) > psnr(original, plain)
+        before, after, there = (step(picture) for picture in (plain, filtered, original))
+        assert abs(after / there - 1) < 0.5 * (before / there - 1)
+
+
+def step(pixels: np.ndarray) -> float:
+    """Mean jump across boundaries of blocks of 128 over the mean jump elsewhere."""
+    here, there = [], []
+    for axis in (0, 1):
+        jumps = np.abs(np.diff(pixels, axis=axis))
+        at = np.arange(1, pixels.shape[axis]) % 128 == 0
+        here.append(jumps.compress(at, axis).ravel())
+        there.append(jumps.compress(~at, axis).ravel())
+    return float(np.concatenate(here).mean() / np.concatenate(there).mean())
+
+
 def test_quality_means_a_rate(codec, kodak):
     """0 at most 0.05 bits per pixel, 50 about 0.25, 100 at least 1.2: means over the Kodak pictures."""
     pictures = [Image.open(path).convert("RGB") for path in kodak]
