@@ -53,10 +53,10 @@ How the format may grow. Every file of version 1 stays readable, with the weight
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from nlaic.errors import FormatError, NlaicError
 
@@ -68,6 +68,8 @@ UNIT = 64  # block sizes are multiples of this many pixels
 REQUIRED = 0x80  # this bit of a tag: a reader that does not know the section refuses the file
 ICC, EXIF, XMP, ALPHA, BASE = 1, 2, 3, 0x81, 0x82
 SECTION_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", ALPHA: "ALPHA", BASE: "BASE"}
+
+Result = TypeVar("Result")
 
 MODEL_ID_BYTES, CRC_BYTES, VARINT_BYTES = 8, 4, 5
 RANGES = {  # of every number in the header, held by the writer and by the reader
@@ -122,6 +124,15 @@ class Container:
             raise NlaicError(f"block number must be 0..{self.header.blocks - 1}, got {number}")
         start, length = self._block_starts[number], self.block_lengths[number]
         return _verified(self._data, start, length, _block_name(self.header, number))
+
+    def within(self, number: int, read: Callable[[bytes], Result]) -> Result:
+        """What `read` makes of a block's payload; its FormatError is led by the place and the name of the block."""
+        payload = self.block(number)
+        try:
+            return read(payload)
+        except FormatError as error:
+            place = f"byte {self._block_starts[number]}: {_block_name(self.header, number)}"
+            raise FormatError(f"{place}: {error}") from error
 
 
 def pack(header: Header, blocks: Sequence[bytes], sections: Mapping[int, bytes] | None = None) -> bytes:
