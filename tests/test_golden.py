@@ -1,4 +1,4 @@
-"""The files of tests/golden, by this program and by the reference decoder: the symbols that they were made of, for good."""
+"""The files of tests/golden, by this program and by the reference decoder: the symbols they were made of, for good."""
 
 import hashlib
 import importlib.util
@@ -183,11 +183,12 @@ def test_the_reference_decoder_stands_alone():
 
 
 def test_a_photograph_by_the_weights_that_ship(reference, kodak):
-    if not WEIGHTS:
+    path = next((path for path in WEIGHTS if read_weights(path).encodes), None)
+    if path is None:
         pytest.skip("no weights ship with this checkout")
-    codec = nlaic.load(str(WEIGHTS[0]), device="cpu", threads=1)
+    codec = nlaic.load(str(path), device="cpu", threads=1)
     data = codec.compress(Image.open(kodak[0]), 50, effort=1, block=(512, 256))
-    _, blocks = reference.decode(data, WEIGHTS[0].read_bytes())
+    _, blocks = reference.decode(data, path.read_bytes())
     assert same(symbols(codec.weights, data), blocks)
 
 
