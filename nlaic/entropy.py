@@ -26,7 +26,8 @@ x = word[0] + 2^32 * word[1], which is in 2^31..2^63-1, and takes words from wor
 After the last symbol every word is used and x = 2^31, which is what an encoder starts from; where it is not so, the
 payload is damaged or was read by other integers, and a reader refuses the block. An encoder goes through the symbols
 from the last to the first, writes words from the end, and undoes these steps: if x >= frequency[k] * 2^47, the low 32
-bits of x are a word and x = x div 2^32; then x = 2^16 * (x div frequency[k]) + x mod frequency[k] + cumulative[k].
+bits of x are a word and x = x div 2^32; then x = 2^16 * (x div frequency[k]) + x mod frequency[k] + cumulative[k]. The
+state that it ends with is the first two words.
 """
 
 import importlib.machinery

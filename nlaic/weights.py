@@ -1,7 +1,8 @@
 """Weights files: from a name, a path or a model id to what the codec runs on.
 
-A weights file is safetensors (u64 length of a JSON header, the header, the tensors' bytes, all little-endian) with
-string metadata. Tensors:
+A weights file is safetensors, little-endian: u64 length of a JSON header, the header, the tensors' bytes. The header
+has `dtype`, `shape` and `data_offsets` (start and end, from the header's end) by name; tensors are row-major;
+its `__metadata__` are strings. Tensors:
     g_a.* h_a.* h_s.* context.* g_s.*   the float networks, half precision, named as in `nlaic.nets`
     g_s_perceptual.*   the second decoder, where there is one: tuned for the eye, on the same files
     boundary.*   the filter around block boundaries, where there is one
@@ -23,10 +24,12 @@ one are of codec 1. A new entropy path is a new id; the code of every released o
 of one that it does not know.
 
 The model id is the first 8 bytes of the SHA-256 over everything that y_hat depends on, so a decoder tuned later keeps
-it: `skip` as it stands in the metadata, for codecs other than 1 a space and the codec id, then for every tensor but
-those of `NOT_IN_ID`, in the order of their names' code points, the text `name type (shape)`, as in `rates.offset <i4
-(21, 320)` and, of one dimension, `scale.0.bias <i4 (224,)`, and its bytes, row by row. Types: |i1, |u1, <u2, <i4, <f2,
-<f4. All text is UTF-8. `NOT_IN_ID` stays as it is, for every codec.
+it. What is hashed, one after the other, all text in UTF-8: `skip` as it stands in the metadata; for codecs other than 1
+a space and the codec id; then for every tensor, in the order of their names' code points, a text and its bytes as
+stored. The text is `name type shape` with one space between, type |i1 |u1 <u2 <i4 <f2 <f4 for I8 U8 U16 I32 F16 F32:
+    rates.offset <i4 (21, 320)      scale.0.bias <i4 (224,)
+Left out are tensors that begin with: g_a. h_a. g_s. g_s_perceptual. boundary. discriminator. encoder. (`NOT_IN_ID`,
+which stays as it is for every codec).
 
 The picture is made of the symbols in floats, which is not normative to the bit. step = exp(`rates.log_step`) and z_step
 = exp(`rates.log_z_step`), linear between their rows; mean = h_s(z_hat * z_step), then refined at every second position
@@ -53,11 +56,10 @@ from nlaic.resources import resource_folder
 
 SUFFIX = ".safetensors"
 ENVIRONMENT = "NLAIC_WEIGHTS"
-# Prefixes of tensors that y_hat does not depend on.
+# Prefixes of tensors that y_hat does not depend on, and of those that no decoder looks at.
 NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "g_s_perceptual.", "boundary.", "discriminator.", "encoder.")
-
-# Prefixes of tensors that a decoder does not look at.
 ENCODING = ("g_a.", "h_a.", "encoder.", "discriminator.")
+
 CODECS = ("1",)  # ids of the codecs that this program decodes
 
 # SHA-256 of the files that come with the package, by file name.
