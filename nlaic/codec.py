@@ -158,7 +158,9 @@ class Codec:
         canvas = Canvas(grid, numbers)
         with self.engine.beside_a_worker() as spare:
             symbols = ahead(
-                lambda n: self.decode_symbols(file.block(n), rate, *grid.padded_size(n)), numbers, enabled=spare
+                lambda n: file.within(n, lambda payload: self.decode_symbols(payload, rate, *grid.padded_size(n))),
+                numbers,
+                enabled=spare,
             )
             for number, decoded in zip(numbers, symbols, strict=True):
                 canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism or 0.0))

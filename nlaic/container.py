@@ -1,4 +1,10 @@
-"""The `.nlaic` container, version 0. This page is the specification; a second reader can be written from it alone.
+"""The `.nlaic` format, version 1, frozen: this page is the specification of the file around its payloads.
+
+With three other pages it is complete, for a decoder of symbols to be written from them and the weights file alone
+(`tools/reference_decoder.py` is one): `nlaic.weights` the weights file, the model id and the ids of codecs,
+`nlaic.entropy` the payload of a block, `nlaic.integer` the table indices. All that they say is exact: every reader
+finds the same symbols. What pictures are made of the symbols by is float, said at the end of `nlaic.weights`, and not
+normative to the bit. `tests/golden` holds files to try a reader on.
 
 All integers are little-endian. A *varint* is an unsigned LEB128 number: seven bits a byte, the lowest first, bit 7 set
 in every byte but the last; below 2^32, so at most 5 bytes, and in its shortest form (the last of several bytes is not
@@ -6,7 +12,7 @@ in every byte but the last; below 2^32, so at most 5 bytes, and in its shortest 
 
 ```
 header    magic           4 bytes   8B 4E 4C 43, "\\x8bNLC"
-          version         u8        0; the layout below is that of version 0 only
+          version         u8        1; the layout below is that of version 1 only
           flags           u8        0; every bit is reserved
           width           varint    pixels, 1..2^24-1
           height          varint    pixels, 1..2^24-1; a reader may limit width * height (2^30 by default)
@@ -27,7 +33,8 @@ The file ends with the last CRC-32: fewer bytes are an error, and so are more. T
 N = ceil(width / block width) * ceil(height / block height), with the block's size in pixels. Blocks stand in row-major
 order: block n is in column n mod C and row n div C, where C = ceil(width / block width). Blocks of the last column and
 row hold what is left of the picture, so a reader needs memory for the picture's part of a block, never for all of it.
-A section or a payload may be empty. What a payload means belongs to the codec that the model id names.
+A section may be empty. What a payload means belongs to the codec of the weights that the model id names: for codec 1
+`nlaic.entropy` says it, in which each side of a block is rounded up to a multiple of 64 pixels.
 
 Tags with bit 7 set are required: where a reader does not know one, the picture would be another, and it refuses the
 file. Others are optional and skipped where unknown, though their CRC-32 is checked. Reserved: 1 ICC profile, 2 EXIF,
@@ -35,23 +42,34 @@ file. Others are optional and skipped where unknown, though their CRC-32 is chec
 
 A reader holds every length against the bytes that exist before it allocates: N blocks need at least 5 N bytes (a length
 of one byte and a CRC-32 each). A file has one form only: writing again what was read gives the same bytes.
+
+How the format may grow. Every file of version 1 stays readable, with the weights that it names:
+- another payload or another network is another codec id in other weights, with model ids of their own; codecs that
+  were once released stay decodable, and a reader refuses a codec id that it does not know;
+- more beside the picture is a new tag: optional where the picture is the same without it, required where it is not;
+- a bit of the flags that was reserved may get a meaning; a reader refuses a file with one that it does not know;
+- another layout of the header would be version 2. Files of version 0 came from before version 1 was frozen and are
+  refused.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from nlaic.errors import FormatError, NlaicError
 
 MAGIC = b"\x8bNLC"
-VERSION = 0
+VERSION = 1
+UNFROZEN = 0  # the version of files from before
 MAX_PIXELS = 1 << 30  # what a reader accepts unless told otherwise
 UNIT = 64  # block sizes are multiples of this many pixels
 REQUIRED = 0x80  # this bit of a tag: a reader that does not know the section refuses the file
 ICC, EXIF, XMP, ALPHA, BASE = 1, 2, 3, 0x81, 0x82
 SECTION_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", ALPHA: "ALPHA", BASE: "BASE"}
+
+Result = TypeVar("Result")
 
 MODEL_ID_BYTES, CRC_BYTES, VARINT_BYTES = 8, 4, 5
 RANGES = {  # of every number in the header, held by the writer and by the reader
@@ -106,6 +124,15 @@ class Container:
             raise NlaicError(f"block number must be 0..{self.header.blocks - 1}, got {number}")
         start, length = self._block_starts[number], self.block_lengths[number]
         return _verified(self._data, start, length, _block_name(self.header, number))
+
+    def within(self, number: int, read: Callable[[bytes], Result]) -> Result:
+        """What `read` makes of a block's payload; its FormatError is led by the place and the name of the block."""
+        payload = self.block(number)
+        try:
+            return read(payload)
+        except FormatError as error:
+            place = f"byte {self._block_starts[number]}: {_block_name(self.header, number)}"
+            raise FormatError(f"{place}: {error}") from error
 
 
 def pack(header: Header, blocks: Sequence[bytes], sections: Mapping[int, bytes] | None = None) -> bytes:
@@ -224,6 +251,11 @@ def _read_version(reader: _Reader) -> int:
             f"byte 0: not a .nlaic file: it must start with {MAGIC.hex()}, got {start.hex() or 'nothing'}"
         )
     version = reader.take(len(MAGIC) + 1, "version")[-1]
+    if version == UNFROZEN:
+        raise FormatError(
+            f"byte {len(MAGIC)}: version {UNFROZEN}, from before the format was frozen; this program reads {VERSION}, "
+            "compress the picture again"
+        )
     if version != VERSION:
         raise FormatError(f"byte {len(MAGIC)}: version {version}, this program reads {VERSION}")
     return version

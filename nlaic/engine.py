@@ -79,6 +79,7 @@ class TorchEngine:
         from nlaic.nets.build import build, make_settings
 
         self.execution = execution or Execution()
+        self._encodes, self._path = weights.encodes, weights.path
         self.device = _device(self.execution.device)
         self._threads = min(self.execution.threads or torch.get_num_threads(), processors())
         if self.execution.threads:
@@ -89,7 +90,8 @@ class TorchEngine:
             for name, tensor in weights.tensors.items()
             if name.partition(".")[0] in ("g_a", "h_a", "h_s", "context", "g_s")
         }
-        missing = [n for n in net.state_dict() if n not in state and not n.startswith(("scale.", "rates."))]
+        elsewhere = ("scale.", "rates.") if weights.encodes else ("scale.", "rates.", "g_a.", "h_a.")
+        missing = [n for n in net.state_dict() if n not in state and not n.startswith(elsewhere)]
         if missing:
             raise NlaicError(f"weights {weights.path}: {weights.architecture} needs {missing[0]} ({len(missing)} lack)")
         net.load_state_dict(state, strict=False)
@@ -111,6 +113,9 @@ class TorchEngine:
     def analysis(self, pixels: np.ndarray) -> np.ndarray:
         """See `Engine`."""
         import torch
+
+        if not self._encodes:
+            raise NlaicError(f"weights {self._path}: the decoding half alone, which cannot compress")
 
         def run() -> "torch.Tensor":
             x = torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None].float() / 255

@@ -1,8 +1,33 @@
 """Symbols to bytes and back: integer tables, the skip rule, compressai's rANS.
 
-One stream a block holds z_hat, then those symbols r of y whose table index is not below the skip threshold, both
-channel by channel, row by row. A table is a list of cumulative frequencies out of 2^16 for the values
--bound..bound, with an escape slot of zero width at its end, which never occurs: the encoder clamps to the bound.
+The payload of codec 1. A block of width x height pixels is padded at its right and bottom to multiples of 64, its
+padded size is W x H; z_hat is [Cz, H/64, W/64] and y is [C, H/16, W/16], where Cz and C are the columns of the weights
+file's `rates.z_multiplier` and `rates.offset`. One stream holds, channel by channel, row by row, column by column:
+
+1. z_hat, all of it; a symbol of channel c uses the table `z` of number z_index[c], which is `rates.z_index` at the
+   file's quality, interpolated as `nlaic.integer` says;
+2. r, those symbols whose table index (from z_hat, `nlaic.integer`) is not below `skip`; each uses the table `y` of its
+   index. The others are not coded: r = 0.
+
+Tables `y` and `z` are stored, in the weights file: `bounds` of 64 tables, and `frequencies` of all of them one after
+the other, 2 * bound + 1 each, for the values -bound..bound. Every frequency is at least 1, those of a table sum to
+2^16. No value lies outside: an encoder clamps to the bound, there is no escape.
+
+The coder is rANS with a state of 64 bits and words of 32 (compressai's, its tables ended by an escape slot of zero
+width that never occurs). The payload is n words, little-endian, n at least 2. A decoder starts with the state
+x = word[0] + 2^32 * word[1], which is in 2^31..2^63-1, and takes words from word[2] on. For each symbol:
+
+    slot = x mod 2^16
+    k: cumulative[k] <= slot < cumulative[k + 1], where cumulative[k] is the sum of the frequencies before k
+    x = frequency[k] * (x div 2^16) + slot - cumulative[k]
+    if x < 2^31: x = 2^32 * x + the next word
+    value = k - bound
+
+After the last symbol every word is used and x = 2^31, which is what an encoder starts from; where it is not so, the
+payload is damaged or was read by other integers, and a reader refuses the block. An encoder goes through the symbols
+from the last to the first, writes words from the end, and undoes these steps: if x >= frequency[k] * 2^47, the low 32
+bits of x are a word and x = x div 2^32; then x = 2^16 * (x div frequency[k]) + x mod frequency[k] + cumulative[k]. The
+state that it ends with is the first two words.
 """
 
 import importlib.machinery
@@ -23,7 +48,15 @@ from nlaic.errors import FormatError, NlaicError
 TOTAL = 1 << 16
 STATE_MIN = 1 << 31  # a sound stream starts with a state of at least this
 FLUSH = 8  # bytes that end a stream
+WORD = 4  # bytes
 MIN_SYMBOLS = 4  # with fewer the coder writes beyond its buffer
+
+# What shows that the decoder has come to the end: two words behind the payload, and what five more symbols are then.
+# Table 0 tells the slots 0 and 1 from all others and shifts the state by 16 bits; table 1 makes the state 65535 times
+# its upper part, and only from 2^15 there, the sound one, is that below 2^31, so that the second word comes in.
+END = (1).to_bytes(WORD, "little") + (1 << 16).to_bytes(WORD, "little")
+END_TABLES = [[0, 1, 2, TOTAL, TOTAL], [0, TOTAL - 1, TOTAL, TOTAL]], [5, 4], [0, 0]
+END_INDICES, END_SYMBOLS = [0, 0, 1, 0, 0], [0, 1, 0, 0, 1]
 
 
 @cache
@@ -174,11 +207,11 @@ class EntropyCoder:
             symbols: of y at most, for the padding of the payload.
         """
         state = int.from_bytes(payload[:FLUSH], "little")
-        if len(payload) < FLUSH or not STATE_MIN <= state < 1 << 63:
+        if len(payload) < FLUSH or len(payload) % WORD or not STATE_MIN <= state < 1 << 63:
             raise FormatError(f"entropy payload of {len(payload)} bytes does not start with a sound state")
         decoder = _ans().RansDecoder()
         # The decoder has no bounds: give it as many bytes as it could ever read.
-        decoder.set_stream(payload + bytes(4 * (math.prod(shape) + symbols) + FLUSH))
+        decoder.set_stream(payload + END + bytes(WORD * (math.prod(shape) + symbols + len(END_INDICES)) + FLUSH))
         tables = np.repeat(z_index, shape[1] * shape[2]).tolist()
         z_hat = decoder.decode_stream(tables, *self.z.lists)
         return YDecoder(self, decoder, np.array(z_hat, np.int32).reshape(shape))
@@ -193,8 +226,14 @@ class YDecoder:
     z_hat: np.ndarray
 
     def decode_y(self, index: np.ndarray) -> np.ndarray:
-        """Decode r, int32, shaped as the table indices [C, h, w]."""
+        """Decode r, int32, shaped as the table indices [C, h, w].
+
+        Raises:
+            FormatError: if the payload does not end with the last symbol.
+        """
         coded = index >= self.coder.skip
         r = np.zeros(index.shape, np.int32)
         r[coded] = self.rans.decode_stream(index[coded].tolist(), *self.coder.y.lists)
+        if self.rans.decode_stream(END_INDICES, *END_TABLES) != END_SYMBOLS:
+            raise FormatError("entropy payload does not end with its last symbol: other symbols were written")
         return r

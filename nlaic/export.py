@@ -18,7 +18,7 @@ from nlaic.integer import OFFSET_SHIFT, SHIFT, Z_SHIFT
 from nlaic.nets.build import build, make_settings
 from nlaic.nets.scale import BIAS_UNIT, ScaleLayer
 from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, SKIP, HyperpriorVAE, Rates
-from nlaic.weights import SUFFIX, Weights
+from nlaic.weights import CODECS, SUFFIX, Weights
 
 ROWS_PER_ANCHOR = 4  # rows of the file for each span between two anchors: integers are interpolated linearly
 Z_SCALE_MIN = 0.04  # of z's tables, log-spaced as y's
@@ -58,8 +58,8 @@ def export(
         tensors |= _half(network, f"{part}.") if network is not None else {}
     tensors["encoder.gain"] = synthesis_gain(net, pictures)
     net.train(training)
-    text = {"architecture": architecture, "settings": json.dumps(settings), "skip": str(SKIP), **(metadata or {})}
-    return Weights(tensors, text)
+    text = {"codec": CODECS[-1], "architecture": architecture, "settings": json.dumps(settings), "skip": str(SKIP)}
+    return Weights(tensors, text | dict(metadata or {}))
 
 
 def with_network(weights: Weights, prefix: str, network: nn.Module, metadata: Mapping[str, str]) -> Weights:

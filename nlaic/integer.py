@@ -3,6 +3,16 @@
 Everything that decides how a symbol is decoded is in this file and in `nlaic.entropy`. It always runs in NumPy on the
 processor, whatever runs the rest, and gives the same result on every machine.
 
+This page specifies how a block's table indices come from z_hat in codec 1, with `scale.*`, `rates.z_multiplier` and
+`rates.offset` of the weights file (`nlaic.weights`):
+
+    z_hat [Cz, h/4, w/4] ─ levels ─ conv3 scale.0 ─ 1x1 scale.1 ─ shuffle ─ conv3 scale.2 ─ 1x1 scale.3 ─► [C, h, w]
+
+`x >> n` is floor(x / 2^n), clip is to both ends included; int64 holds every value. The rows of `rates.*` stand at R
+equally spaced qualities; between them, where quality * (R-1) = 1000 * k + rest with 0 <= rest < 1000, a value is
+(row[k] * (1000 - rest) + row[min(k+1, R-1)] * rest + 500) div 1000, rounded down, for each channel alone: so for
+`rates.z_multiplier` and `rates.offset` here and for `rates.z_index` (`nlaic.entropy`).
+
 Number formats:
     z_hat        integers; level = clip(((z_hat * z_multiplier + 2^15) >> 16) + 128, 0, 255)
     levels       0..255, input and output of every layer
@@ -11,8 +21,11 @@ Number formats:
     requantised  (accumulator * multiplier + 2^23) >> 24 in int64 (arithmetic shift: half-up), clipped to 0..255
     last layer   index = (accumulator * multiplier + (offset << 16) + 2^23) >> 24, clipped to 0..63;
                  offset is in 1/256 of an index
-A 3x3 convolution repeats the edge of its input by one position. After the second layer channels c*16 + 4*dy + dx
-become channel c at the position (4*row + dy, 4*column + dx).
+Multiplier and offset are int32, by output channel, z_multiplier by channel of z. A 3x3 convolution is a correlation
+that repeats the edge of its input by one position: output o at (row, column) sums weight[o, i, dy, dx] * level[i,
+row + dy - 1, column + dx - 1], a row or column outside taken as the nearest inside; 1x1 sums weight[o, i, 0, 0] *
+level[i, row, column]. After the second layer channels c*16 + 4*dy + dx become channel c at the position (4*row + dy,
+4*column + dx).
 
 The sums are matrix products in floating point: products of integers added in any order are exact while the sum of
 their magnitudes stays below 2^24 in float32 and 2^53 in float64. No convolution routine is called: some of them

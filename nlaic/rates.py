@@ -37,16 +37,21 @@ class Rate:
 
 
 def rate_at(tensors: Mapping[str, np.ndarray], quality: int) -> Rate:
-    """Interpolate the rows `rates.*` and `encoder.*` of a weights file at a quality 0..1000."""
+    """Interpolate the rows `rates.*` and `encoder.*` of a weights file at a quality 0..1000.
+
+    Where the weights hold the decoding half alone, what is the encoder's is 0.
+    """
     step = np.exp(_interpolate(tensors["rates.log_step"], quality))
-    lambda_ = float(np.exp(_interpolate(tensors["encoder.log_lambda"], quality))[0])
+    z_mean = tensors.get("encoder.z_mean", np.zeros_like(tensors["rates.log_z_step"]))
+    log_lambda = tensors.get("encoder.log_lambda")
+    lambda_ = 0.0 if log_lambda is None else float(np.exp(_interpolate(log_lambda, quality))[0])
     # A squared error of one step changes the squared error of the picture by step^2 * gain (three values a pixel).
-    weight = lambda_ * 255**2 / 3 * tensors["encoder.gain"] * step**2
+    weight = lambda_ * 255**2 / 3 * tensors.get("encoder.gain", 0.0) * step**2
     return Rate(
         quality,
         _column(step),
         _column(np.exp(_interpolate(tensors["rates.log_z_step"], quality))),
-        _column(_interpolate(tensors["encoder.z_mean"], quality)),
+        _column(_interpolate(z_mean, quality)),
         at_quality(tensors["rates.z_index"], quality),
         _column(weight),
         lambda_,

@@ -1,17 +1,40 @@
 """Weights files: from a name, a path or a model id to what the codec runs on.
 
-A weights file is safetensors with string metadata. Tensors:
+A weights file is safetensors, little-endian: u64 length of a JSON header, the header, the tensors' bytes. The header
+has `dtype`, `shape` and `data_offsets` (start and end, from the header's end) by name; tensors are row-major;
+its `__metadata__` are strings. Tensors:
     g_a.* h_a.* h_s.* context.* g_s.*   the float networks, half precision, named as in `nlaic.nets`
     g_s_perceptual.*   the second decoder, where there is one: tuned for the eye, on the same files
     boundary.*   the filter around block boundaries, where there is one
     discriminator.*   of the adversarial training; not in weights that ship
     scale.{0..3}.{weight,bias,multiplier}   the integer scale network (`nlaic.integer`)
-    rates.*      what moves with the quality, in rows at equally spaced qualities (`RATES` below)
-    tables.*     frequency tables of y and of z (`nlaic.entropy`)
-Metadata: `architecture` (light | nlaic), `settings` (JSON), `skip`, and what there is to know about their training.
+    rates.*      what moves with the quality, in rows at equally spaced qualities
+    tables.{y,z}.{frequencies,bounds}   frequency tables (`nlaic.entropy`), uint16 [N] and int32 [64]
+    encoder.*    what an encoder alone looks at
+Without `ENCODING` the file is the decoding half: it decodes every file of its model id and compresses none.
+Of codec 1 the symbols depend on these alone, [R, ...] with a row a quality, C channels of y, Cz of z:
+    scale.n.weight int8 [O, I, k, k], scale.n.bias and scale.n.multiplier int32 [O]; k = 3, 1, 3, 1 for n = 0..3;
+    I = Cz at first and O = C at last, O of scale.1 is 16 times I of scale.2
+    rates.z_multiplier int32 [R, Cz], rates.offset int32 [R, C], rates.z_index uint8 [R, Cz], the tables, `skip`
+Metadata: `codec`, `architecture` (light | nlaic), `settings` (JSON), `skip` (a decimal number), and what there is to
+know about their training.
+
+The codec id says how a payload becomes symbols. Ids: 1, the one of `nlaic.entropy` and `nlaic.integer`; weights without
+one are of codec 1. A new entropy path is a new id; the code of every released one stays, and a program refuses weights
+of one that it does not know.
 
 The model id is the first 8 bytes of the SHA-256 over everything that y_hat depends on, so a decoder tuned later keeps
-it: names, types, shapes and bytes of all tensors but those of `NOT_IN_ID`, and `skip`.
+it. What is hashed, one after the other, all text in UTF-8: `skip` as it stands in the metadata; for codecs other than 1
+a space and the codec id; then for every tensor, in the order of their names' code points, a text and its bytes as
+stored. The text is `name type shape` with one space between, type |i1 |u1 <u2 <i4 <f2 <f4 for I8 U8 U16 I32 F16 F32:
+    rates.offset <i4 (21, 320)      scale.0.bias <i4 (224,)
+Left out are tensors that begin with: g_a. h_a. g_s. g_s_perceptual. boundary. discriminator. encoder. (`NOT_IN_ID`,
+which stays as it is for every codec).
+
+The picture is made of the symbols in floats, which is not normative to the bit. step = exp(`rates.log_step`) and z_step
+= exp(`rates.log_z_step`), linear between their rows; mean = h_s(z_hat * z_step), then refined at every second position
+by the context; y_hat = (r + mean) * step; pixels = 255 * g_s(y_hat), rounded, clipped, cut to the block. The networks
+are `nlaic.nets`; `nlaic.seams` may smooth between blocks.
 """
 
 import hashlib
@@ -33,8 +56,11 @@ from nlaic.resources import resource_folder
 
 SUFFIX = ".safetensors"
 ENVIRONMENT = "NLAIC_WEIGHTS"
-# Prefixes of tensors that y_hat does not depend on.
+# Prefixes of tensors that y_hat does not depend on, and of those that no decoder looks at.
 NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "g_s_perceptual.", "boundary.", "discriminator.", "encoder.")
+ENCODING = ("g_a.", "h_a.", "encoder.", "discriminator.")
+
+CODECS = ("1",)  # ids of the codecs that this program decodes
 
 # SHA-256 of the files that come with the package, by file name.
 PINNED: dict[str, str] = {
@@ -62,6 +88,11 @@ class Weights:
         return self.metadata["architecture"]
 
     @property
+    def codec(self) -> str:
+        """Id of the entropy path."""
+        return self.metadata.get("codec", CODECS[0])
+
+    @property
     def settings(self) -> dict[str, object]:
         """Settings of the network."""
         return dict(json.loads(self.metadata["settings"]))
@@ -69,7 +100,8 @@ class Weights:
     @cached_property
     def model_id(self) -> bytes:
         """8 bytes that a file names the weights by."""
-        digest = hashlib.sha256(self.metadata["skip"].encode())
+        codec = "" if self.codec == CODECS[0] else f" {self.codec}"
+        digest = hashlib.sha256(f"{self.metadata['skip']}{codec}".encode())
         for name in sorted(self.tensors):
             if not name.startswith(NOT_IN_ID):
                 tensor = np.ascontiguousarray(self.tensors[name])
@@ -78,7 +110,12 @@ class Weights:
         return digest.digest()[:8]
 
     def scale_network(self) -> IntegerScaleNetwork:
-        """The exact scale network."""
+        """The exact scale network.
+
+        Raises:
+            NlaicError: if it is of a codec that is not known here.
+        """
+        self._check_codec()
         t = self.tensors
         first, second, third, last = (
             IntegerLayer(*(t[f"scale.{n}.{part}"] for part in ("weight", "bias", "multiplier"))) for n in range(4)
@@ -86,9 +123,27 @@ class Weights:
         return IntegerScaleNetwork((first, second, third, last), t["rates.z_multiplier"], t["rates.offset"])
 
     def entropy_coder(self) -> EntropyCoder:
-        """The coder with its tables."""
+        """The coder with its tables; raises as `scale_network` does."""
+        self._check_codec()
         y, z = (Tables(self.tensors[f"tables.{k}.frequencies"], self.tensors[f"tables.{k}.bounds"]) for k in "yz")
         return EntropyCoder(y, z, int(self.metadata["skip"]))
+
+    @property
+    def encodes(self) -> bool:
+        """Whether they hold more than the decoding half."""
+        return any(name.startswith("g_a.") for name in self.tensors)
+
+    def decoding_half(self) -> "Weights":
+        """Without what only an encoder needs; of the same model id."""
+        kept = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(ENCODING)}
+        return Weights(kept, self.metadata)
+
+    def _check_codec(self) -> None:
+        if self.codec not in CODECS:
+            known = ", ".join(CODECS)
+            raise NlaicError(
+                f"weights {self.path}: of codec {self.codec!r}, this program decodes {known}: a newer one is needed"
+            )
 
     def to_bytes(self) -> bytes:
         """The file: the same bytes for the same contents."""

@@ -128,6 +128,16 @@ def test_wrong_arguments_are_refused(codec, arguments, message):
         codec.compress(smooth_picture(64, 64), **arguments)
 
 
+def test_symbols_other_than_those_coded_are_an_error_that_names_the_block(codec):
+    """A sound file, every checksum in order, read by tables other than the encoder's: those of another quality."""
+    file = container.unpack(codec.compress(smooth_picture(256, 64, 3), 70, block=(128, 64)))
+    other = container.pack(replace(file.header, quality=650), [file.block(0), file.block(1)])
+    with pytest.raises(
+        nlaic.FormatError, match=r"^byte \d+: block 0 \(column 0, row 0\): entropy payload does not end"
+    ):
+        codec.decompress(other)
+
+
 def test_a_file_of_other_weights_is_refused(codec):
     file = container.unpack(codec.compress(smooth_picture(64, 64), 50))
     header = container.Header(64, 64, b"12345678", 500, (2048, 1024))

@@ -25,7 +25,7 @@ def crc(data):
     return data + struct.pack("<I", zlib.crc32(data))
 
 
-def head(size=b"\x40\x40", block=b"\x01\x01", sections=b"\x00", lengths=b"\x03", start=b"\x8bNLC\0\0", quality=500):
+def head(size=b"\x40\x40", block=b"\x01\x01", sections=b"\x00", lengths=b"\x03", start=b"\x8bNLC\1\0", quality=500):
     """A header with its CRC, in bytes: by default of one block of 64 x 64 with 3 bytes."""
     return crc(start + size + ID + struct.pack("<H", quality) + block + sections + lengths)
 
@@ -57,7 +57,7 @@ def test_round_trip(picture):
     header, blocks, sections = picture
     data = pack(header, blocks, sections)
     read = unpack(data, max_pixels=1 << 48, known_required=ALL_REQUIRED)
-    assert (read.version, read.header, read.sections) == (0, header, sections)
+    assert (read.version, read.header, read.sections) == (1, header, sections)
     assert list(read.sections) == sorted(sections)
     assert [read.block(number) for number in range(header.blocks)] == blocks
     assert read.block_lengths == tuple(map(len, blocks))
@@ -65,7 +65,7 @@ def test_round_trip(picture):
 
 
 def test_golden_bytes():
-    header = struct.pack("<4sBB", b"\x8bNLC", 0, 0)
+    header = struct.pack("<4sBB", b"\x8bNLC", 1, 0)
     header += b"\xac\x02" + b"\x46"  # 300 x 70
     header += struct.pack("<8sH", ID, 1000)
     header += b"\x02\x01"  # blocks of 128 x 64: 3 x 2 of them
@@ -147,8 +147,9 @@ HUGE = b"\xff\xff\xff\xff\x0f"  # 2^32 - 1
 REFUSED = {
     "empty": (b"", "not a .nlaic file.*got nothing"),
     "another format": (b"\x89PNG\r\n\x1a\n" + bytes(60), "^byte 0: not a .nlaic file"),
-    "newer version": (head(start=b"\x8bNLC\x03\0") + BODY, "^byte 4: version 3, this program reads 0"),
-    "flags": (head(start=b"\x8bNLC\0\x80") + BODY, r"^byte 5: flags must be 0\.\.0, got 128"),
+    "newer version": (head(start=b"\x8bNLC\x03\0") + BODY, "^byte 4: version 3, this program reads 1"),
+    "version 0": (head(start=b"\x8bNLC\0\0") + BODY, "^byte 4: version 0, from before the format was frozen"),
+    "flags": (head(start=b"\x8bNLC\1\x80") + BODY, r"^byte 5: flags must be 0\.\.0, got 128"),
     "no width": (head(size=b"\x00\x40") + BODY, r"^byte 6: width must be 1\.\.16777215, got 0"),
     "no height": (head(size=b"\x40\x00") + BODY, r"^byte 7: height must be"),
     "too wide": (head(size=b"\x80\x80\x80\x08\x40") + BODY, "^byte 6: width must be .* got 16777216"),
@@ -283,7 +284,7 @@ def test_describe_adds_up_and_is_json():
     assert facts["overhead_bytes"] + facts["payload_bytes"] + sum(facts["sections"].values()) == len(SMALL)
     del facts["overhead_bytes"]
     assert facts == {
-        "version": 0,
+        "version": 1,
         "width": 130,
         "height": 70,
         "model_id": "0001020304050607",

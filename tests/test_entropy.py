@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import logistic, norm
 
-from nlaic.entropy import TOTAL, EntropyCoder, Tables, gaussian_mass, logistic_mass, make_tables
+from nlaic.entropy import END, TOTAL, EntropyCoder, Tables, gaussian_mass, logistic_mass, make_tables
 from nlaic.errors import FormatError, NlaicError
 
 SCALES = np.array([0.1, 0.17, 0.6, 3.0, 25.0])
@@ -104,7 +104,7 @@ def test_bits_are_those_of_the_frequencies():
             assert bits[number, value + 20] == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("payload", [b"", b"1234567", bytes(8), bytes(80), b"\xff" * 16])
+@pytest.mark.parametrize("payload", [b"", b"1234567", b"123\0\1\0\0\0!", bytes(8), bytes(80), b"\xff" * 16])
 def test_unsound_payloads_are_refused(payload):
     with pytest.raises(FormatError, match="state"):
         CODER.decode_z(payload, np.zeros(4, int), (4, 2, 2), 100)
@@ -113,12 +113,30 @@ def test_unsound_payloads_are_refused(payload):
 @settings(max_examples=40, deadline=None)
 @given(st.binary(min_size=8, max_size=60))
 def test_random_payloads_decode_to_something_within_the_tables(noise):
+    noise = noise[: len(noise) // 4 * 4]
     payload = noise[:4] + b"\x01\x00\x00\x00" + noise[8:]  # a sound first state, then anything
     z_index = np.array([0, 1, 2, 3])
     decoder = CODER.decode_z(payload, z_index, (4, 3, 3), 6 * 16)
     assert np.all(np.abs(decoder.z_hat) <= Z.bounds[z_index][:, None, None])
     index = np.arange(96).reshape(6, 4, 4).astype(np.uint8) % len(SCALES)
-    assert np.all(np.abs(decoder.decode_y(index)) <= Y.bounds[index])
+    with pytest.raises(FormatError, match="does not end"):
+        decoder.decode_y(index)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.data())
+def test_symbols_other_than_those_that_were_written_are_noticed(seed, data):
+    """Read by other tables, with a word more or fewer: never in silence. (Damage is the CRC-32's to find.)"""
+    z_hat, z_index, r, index = draw_block(seed)
+    place = data.draw(st.integers(0, r.size - 1))
+    r.flat[place] = 0  # the tails of two tables may be the same interval, the middles are not
+    payload = CODER.encode(z_hat, z_index, r, index)
+    changed = index.copy()
+    changed.flat[place] = (changed.flat[place] + data.draw(st.integers(1, len(SCALES) - 1))) % len(SCALES)
+    cases = [(payload, changed), (payload + bytes(4), index), (payload + END[:4], index)]
+    for wrong, by in cases + [(payload[:-4], index)] * (len(payload) > 8):
+        with pytest.raises(FormatError, match=r"does not end|sound state"):
+            CODER.decode_z(wrong, z_index, z_hat.shape, r.size).decode_y(by)
 
 
 def test_too_few_symbols_are_refused():

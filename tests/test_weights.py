@@ -5,10 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
+from nlaic import load
 from nlaic import weights as module
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
 from nlaic.weights import PINNED, Weights, find_by_model_id, find_weights, read_weights
+from tests.conftest import smooth_picture
 
 SHIPPED = sorted(resource_folder("weights").glob("*.safetensors"))
 
@@ -57,6 +59,18 @@ def test_the_id_covers_all_that_y_hat_depends_on(tiny_model):
     assert Weights(weights.tensors, {**weights.metadata, "licence": "x"}).model_id == weights.model_id
 
 
+def test_weights_without_a_codec_are_of_codec_1_and_unknown_ones_are_refused(tiny_model):
+    weights = read_weights(tiny_model)
+    assert weights.metadata["codec"] == "1"
+    older = Weights(weights.tensors, {name: text for name, text in weights.metadata.items() if name != "codec"})
+    assert older.model_id == weights.model_id and older.entropy_coder().skip == weights.entropy_coder().skip
+    newer = Weights(weights.tensors, {**weights.metadata, "codec": "7"})
+    assert newer.model_id != weights.model_id
+    for part in (newer.scale_network, newer.entropy_coder):
+        with pytest.raises(NlaicError, match="codec '7', this program decodes 1"):
+            part()
+
+
 def test_reading_and_writing_again_changes_nothing(tiny_model, tmp_path):
     weights, copy = read_weights(tiny_model), tmp_path / "copy.safetensors"
     copy.write_bytes(weights.to_bytes())
@@ -81,6 +95,18 @@ def test_what_cannot_be_weights_is_refused(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PINNED", {bad.name: "0" * 64})
     with pytest.raises(NlaicError, match="SHA-256"):
         find_weights(bad)
+
+
+def test_the_decoding_half_decodes_and_does_not_compress(tiny_model, tmp_path):
+    whole = load(str(tiny_model), device="cpu", threads=1)
+    data = whole.compress(smooth_picture(100, 70), 60)
+    path = tmp_path / "tiny-decoder-00000000.safetensors"
+    path.write_bytes(whole.weights.decoding_half().to_bytes())
+    half = load(str(path), device="cpu", threads=1)
+    assert half.weights.model_id == whole.weights.model_id
+    assert half.decompress(data).tobytes() == whole.decompress(data).tobytes()
+    with pytest.raises(NlaicError, match="decoding half"):
+        half.compress(smooth_picture(100, 70))
 
 
 def test_weights_that_lack_a_tensor_are_refused(tiny_model):

@@ -94,7 +94,7 @@ def test_info_lines_and_json(folder, run):
     assert (code, len(err)) == (1, 1)
     assert out == [
         f"a.nlaic  40x30  {len(data)} bytes  {8 * len(data) / 1200:.4f} bpp  quality 50.0"
-        f"  model {MODEL_ID.hex()}  1 block of 2048x1024  version 0"
+        f"  model {MODEL_ID.hex()}  1 block of 2048x1024  version 1"
     ]
     code, out, err = run("info --json a.nlaic none.nlaic")
     facts = json.loads("\n".join(out))
