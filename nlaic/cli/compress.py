@@ -58,6 +58,11 @@ def _parser() -> command.Parser:
         help="multiples of 64; default: 2048x1024",
     )
     parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="leave EXIF, XMP and the colour profile out; colours are converted to sRGB",
+    )
+    parser.add_argument(
         "--executor",
         choices=("local", "ray"),
         help="many pictures at once, a thread each (--threads of them): in processes here, or on the Ray cluster of "
@@ -81,12 +86,13 @@ def _compress_all(args: argparse.Namespace) -> bool:
 
 
 def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Reporter) -> None:
-    from nlaic.picture import INPUT_SUFFIXES, read_picture
+    from nlaic.picture import INPUT_SUFFIXES, open_picture
 
     if job.target and job.target.suffix.lower() in INPUT_SUFFIXES:
         raise NlaicError(f"output {job.target} ends like a picture, but a {SUFFIX} file would be written")
     check_target(job.target, force=args.force, parents=args.recursive)
-    image = read_picture(job.source or BytesIO(job.read()), warn=lambda text: report.note(job.name, text))
+    source = job.source or BytesIO(job.read())
+    image = open_picture(source, strip=args.strip, warn=lambda text: report.note(job.name, text))
     codec = codecs.get()
     start = perf_counter()
     data = codec.compress(image, **_options(args), progress=report.fraction)
@@ -97,8 +103,8 @@ def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Rep
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `Codec.compress`."""
-    names = {"quality": "quality", "bpp": "bpp", "bytes": "max_bytes", "effort": "effort", "block": "block"}
-    return {name: getattr(args, option) for option, name in names.items()}
+    names = ("quality", "bpp", "effort", "block", "strip")
+    return {"max_bytes": args.bytes, **{name: getattr(args, name) for name in names}}
 
 
 class _Codecs:

@@ -72,6 +72,7 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
         data, realism=args.realism, region=args.region, boundary_filter=not args.no_boundary_filter
     )
     seconds = perf_counter() - start
-    write_output(job.target, encode_picture(image, format), force=args.force, parents=args.recursive)
+    encoded = encode_picture(image, format, warn=lambda text: report.note(job.name, text))
+    write_output(job.target, encoded, force=args.force, parents=args.recursive)
     whole = facts["width"], facts["height"]
     report.line(result_line(job.name, image.size, len(data), seconds, whole))

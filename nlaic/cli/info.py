@@ -50,7 +50,7 @@ def _line(facts: dict[str, Any]) -> str:
     blocks, block = facts["blocks"], facts["block"]
     parts = [
         facts["file"],
-        f"{width}x{height}",
+        f"{width}x{height}{' grey' if facts['grey'] else ''}",
         f"{count} bytes",
         f"{8 * count / (width * height):.4f} bpp",
         f"quality {facts['quality']:.1f}",

@@ -89,11 +89,11 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
 
 def compress_one(settings: Settings, task: Task) -> Outcome:
     """In a worker: the picture's bytes to the file's. Failures that a user can mend are told, not raised."""
-    from nlaic.picture import read_picture
+    from nlaic.picture import open_picture
 
     notes: list[str] = []
     try:
-        image = read_picture(BytesIO(task.data), warn=notes.append)
+        image = open_picture(BytesIO(task.data), strip=settings.options["strip"], warn=notes.append)
         codec = _codec(settings)
         start = perf_counter()
         data = codec.compress(image, **settings.options)
