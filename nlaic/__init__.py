@@ -7,12 +7,13 @@ from PIL import Image
 data = nlaic.compress(Image.open("photo.png"), quality=50)
 picture = nlaic.decompress(data)
 ```
-Nothing heavy is imported until there is work for it.
+Pillow itself then opens and saves `.nlaic` (`nlaic.plugin`). Nothing heavy is imported until there is work for it.
 """
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from nlaic import plugin
 from nlaic.errors import FormatError, NlaicError
 from nlaic.version import __version__
 
@@ -31,6 +32,8 @@ __all__ = [
     "load",
     "load_for",
 ]
+
+plugin.register()
 
 
 def load(

@@ -32,6 +32,7 @@ from nlaic.errors import NlaicError
 from nlaic.limits import pixel_limit
 from nlaic.metadata import HOLDERS, KEYS, metadata_of, save_options
 from nlaic.notes import Warn, ignore
+from nlaic.plugin import FORMAT, SUFFIX
 from nlaic.profiles import settled
 
 _OUTPUT_FORMATS = {
@@ -209,6 +210,8 @@ def _look_at(image: Image.Image, warn: Warn) -> None:
     """Refuse what has no pixels; tell what is left out. Before loading, which would start programs or lose facts."""
     if image.format in _NO_PIXELS:
         raise NlaicError(f"{image.format} is a drawing, not a picture of pixels")
+    if image.format == FORMAT:
+        raise NlaicError(f"is a {SUFFIX} file already: nlaic-decompress makes a picture of it")
     if 0 in image.size:
         raise NlaicError(f"{image.width}x{image.height} pixels: at least 1x1 is needed")
     frames = 1 if image.format in _PAGED else getattr(image, "n_frames", 1)
