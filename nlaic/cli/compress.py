@@ -21,12 +21,13 @@ SUFFIX = ".nlaic"
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     command.limit_threads(NAME, args.threads)
     command.run(NAME, lambda: _compress_all(args))
 
 
-def _parser() -> command.Parser:
+def make_parser() -> command.Parser:
+    """The options."""
     parser = command.Parser(NAME, "Compress pictures. MP/s is the codec's own time, without reading and writing.")
     command.add_file_options(parser)
     rate = parser.add_mutually_exclusive_group()

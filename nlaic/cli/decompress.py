@@ -17,12 +17,13 @@ NAME = "nlaic-decompress"
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     command.limit_threads(NAME, args.threads)
     command.run(NAME, lambda: _decompress_all(args))
 
 
-def _parser() -> command.Parser:
+def make_parser() -> command.Parser:
+    """The options."""
     parser = command.Parser(
         NAME,
         "Decompress .nlaic files. The suffix of OUT decides the format (png jpg webp avif tiff bmp ppm), "
