@@ -14,6 +14,7 @@ ORIENTATION = 0x0112
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _POINTERS = frozenset({0x8769, 0x8825, 0xA005, 0x014A})  # to directories: Exif, GPS, interoperability, further ones
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes by type
+_DIRECTORIES = 16  # at most: cameras write five
 _INTEGERS = {3: "H", 4: "I"}  # types that an orientation may have
 
 
@@ -59,6 +60,8 @@ def _entries(data: bytearray, order: str, start: int) -> Iterator[tuple[int, int
 def _end(data: bytearray, order: str, start: int, seen: set[int]) -> int:
     """Where a directory and all that it points to ends."""
     seen.add(start)
+    if len(seen) > _DIRECTORIES:
+        raise ValueError("too many directories")
     entries = list(_entries(data, order, start))
     end = start + 2 + 12 * len(entries) + 4
     for tag, _, size, place in entries:

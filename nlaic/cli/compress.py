@@ -67,7 +67,7 @@ def make_parser() -> command.Parser:
         "--executor",
         choices=("local", "ray"),
         help="many pictures at once, a thread each (--threads of them): in processes here, or on the Ray cluster of "
-        "$RAY_ADDRESS; what is there already is not done again",
+        "$RAY_ADDRESS; what is there already is not done again, as with -r",
     )
     return parser
 
@@ -83,7 +83,8 @@ def _compress_all(args: argparse.Namespace) -> bool:
             raise UsageError("--executor works on files, not on standard input or output")
         return compress_many(jobs, args, _options(args), report)
     codecs = _Codecs(args)
-    return command.do_all(jobs, lambda job: _compress(job, args, codecs, report), report)
+    to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs
+    return command.do_all(to_do, lambda job: _compress(job, args, codecs, report), report)
 
 
 def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Reporter) -> None:

@@ -49,7 +49,8 @@ def _decompress_all(args: argparse.Namespace) -> bool:
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, stdout_taken=taken)
     codecs: dict[str, Codec] = {}
-    return command.do_all(jobs, lambda job: _decompress(job, args, codecs, report), report)
+    to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs
+    return command.do_all(to_do, lambda job: _decompress(job, args, codecs, report), report)
 
 
 def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", report: Reporter) -> None:

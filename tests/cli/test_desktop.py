@@ -54,6 +54,15 @@ def test_every_option_of_every_command_is_there(shell, capsys):
         subprocess.run([program, "-n"], input=script, text=True, check=True, capture_output=True)
 
 
+@pytest.mark.skipif(not shutil.which("update-mime-database"), reason="no shared-mime-info")
+def test_the_mime_type_can_be_installed(tmp_path):
+    (tmp_path / "packages").mkdir()
+    shutil.copy(MIME, tmp_path / "packages")
+    subprocess.run(["update-mime-database", tmp_path], check=True, capture_output=True)
+    assert "50:image/x-nlaic:*.nlaic" in (tmp_path / "globs2").read_text()
+    assert b"[60:image/x-nlaic]\n>0=\0\x04" + container.MAGIC in (tmp_path / "magic").read_bytes()
+
+
 def test_the_mime_type_is_that_of_the_format():
     space = {"m": "http://www.freedesktop.org/standards/shared-mime-info"}
     kind = ElementTree.parse(MIME).getroot().find("m:mime-type", space)
