@@ -7,12 +7,13 @@ from PIL import Image
 data = nlaic.compress(Image.open("photo.png"), quality=50)
 picture = nlaic.decompress(data)
 ```
-Nothing heavy is imported until there is work for it.
+Pillow itself then opens and saves `.nlaic` (`nlaic.plugin`). Nothing heavy is imported until there is work for it.
 """
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from nlaic import plugin
 from nlaic.errors import FormatError, NlaicError
 from nlaic.version import __version__
 
@@ -31,6 +32,8 @@ __all__ = [
     "load",
     "load_for",
 ]
+
+plugin.register()
 
 
 def load(
@@ -81,26 +84,28 @@ def compress(
     effort: int = 3,
     model: str = "light",
     block: tuple[int, int] = (2048, 1024),
+    strip: bool = False,
     device: str = "auto",
 ) -> bytes:
     """Compress a picture to the bytes of a .nlaic file.
 
     Args:
-        image: a Pillow picture, turned by its EXIF orientation; alpha goes over white, 16 bits to 8, CMYK and colour
-            profiles to sRGB, mode F is refused (the table is in `nlaic.picture`).
+        image: a Pillow picture. Alpha, grey, colour profile, EXIF and XMP are kept, the EXIF orientation is applied, 16
+            bits become 8, CMYK becomes sRGB, mode F is refused (the table is in `nlaic.picture`).
         quality: 0..100 in steps of 0.1; not looked at where a target is given.
         bpp: target in bits per pixel: the best quality whose file is not larger.
         max_bytes: the same in bytes.
         effort: 1 (fastest) .. 9 (smallest; takes minutes a megapixel).
         model: name or file of the weights, as for `load`.
         block: (width, height) of the independent blocks, multiples of 64.
+        strip: leave EXIF and XMP out, and the colour profile: colours are converted to sRGB.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
         NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
     """
     codec = _loaded(model, device)
-    return codec.compress(image, quality, bpp=bpp, max_bytes=max_bytes, effort=effort, block=block)
+    return codec.compress(image, quality, bpp=bpp, max_bytes=max_bytes, effort=effort, block=block, strip=strip)
 
 
 def decompress(
@@ -112,7 +117,9 @@ def decompress(
     model: str | None = None,
     device: str = "auto",
 ) -> "Image.Image":
-    """Decode the bytes of a .nlaic file to an RGB picture.
+    """Decode the bytes of a .nlaic file to a picture of mode RGB, RGBA, L or LA.
+
+    Its `info` holds `icc_profile`, `exif` and `xmp` where the file does.
 
     Args:
         data: the file.
@@ -138,4 +145,4 @@ def info(data: bytes) -> dict[str, Any]:
     """
     from nlaic import container
 
-    return container.describe(container.unpack(data))
+    return container.describe(container.unpack(data, known_required=container.KNOWN))

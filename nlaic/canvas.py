@@ -2,12 +2,13 @@
 
 import math
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
+from nlaic.alpha import filled
 from nlaic.errors import NlaicError
 from nlaic.tiles import Box, Grid, pad
 
@@ -17,12 +18,19 @@ class Source:
     """A picture to encode, block by block.
 
     Attributes:
-        picture: RGB.
+        picture: RGB or L, with alpha or without.
         grid: its blocks.
+        sections: what the file holds beside them, by tag.
     """
 
     picture: Image.Image
     grid: Grid
+    sections: Mapping[int, bytes] = field(default_factory=dict)
+
+    @property
+    def grey(self) -> bool:
+        """Whether it has no colours."""
+        return self.picture.mode in ("L", "LA")
 
     @property
     def count(self) -> int:
@@ -35,8 +43,12 @@ class Source:
         return bottom - top, right - left
 
     def block(self, number: int) -> np.ndarray:
-        """A block's pixels, padded: uint8 [H, W, 3]."""
-        return pad(np.asarray(cut(self.picture, self.grid.box(number))))
+        """A block's pixels, padded: uint8 [H, W, 3]; where alpha is 0 the colours are ours to choose."""
+        part = cut(self.picture, self.grid.box(number))
+        pixels = np.asarray(part if part.mode == "RGB" else part.convert("RGB"))
+        if "A" in part.mode:
+            pixels = filled(pixels, np.asarray(part.getchannel("A")))
+        return pad(pixels)
 
 
 class Canvas:
@@ -102,6 +114,6 @@ def cut(image: Image.Image, box: Box) -> Image.Image:
     left, top, right, bottom = box
     if box == (0, 0, *image.size):
         return image
-    part = Image.new("RGB", (right - left, bottom - top))
+    part = Image.new(image.mode, (right - left, bottom - top))
     part.paste(image, (-left, -top))
     return part

@@ -26,11 +26,12 @@ from nlaic.engine import Engine, Execution, TorchEngine
 from nlaic.entropy import EntropyCoder
 from nlaic.errors import FormatError, NlaicError
 from nlaic.integer import QUALITIES, IntegerScaleNetwork
-from nlaic.picture import to_rgb
+from nlaic.picture import normalized
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
 from nlaic.seams import SeamFilter
 from nlaic.search import PLANS, Block, search
+from nlaic.sections import alpha_of, metadata_of, sections_of
 from nlaic.target import close_to, largest_within
 from nlaic.tiles import MULTIPLE, Grid, region_box
 from nlaic.weights import Weights, find_by_model_id, find_weights
@@ -93,27 +94,29 @@ class Codec:
         max_bytes: int | None = None,
         effort: int = 3,
         block: tuple[int, int] = BLOCK,
+        strip: bool = False,
         progress: Progress | None = None,
     ) -> bytes:
         """Compress a picture to the bytes of a .nlaic file.
 
         Args:
-            image: a Pillow picture, turned by its EXIF orientation; alpha goes over white, 16 bits to 8, CMYK and
-                colour profiles to sRGB, mode F is refused (the table is in `nlaic.picture`).
+            image: a Pillow picture. Alpha, grey, colour profile, EXIF and XMP are kept, the EXIF orientation is
+                applied, 16 bits become 8, CMYK becomes sRGB, mode F is refused (the table is in `nlaic.picture`).
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
             bpp: target in bits per pixel: the best quality whose file is not larger.
             max_bytes: the same in bytes.
             effort: 1 (fastest) .. 9 (smallest): 1 rounds, 2 rounds by what symbols cost, 3 to 7 do it by the error's
                 gradient in 1, 2, 4, 8, 16 rounds, 8 and 9 search for 60 and 200 steps (`nlaic.search`).
             block: (width, height) of the independent blocks, multiples of 64.
+            strip: leave EXIF and XMP out, and the colour profile: colours are converted to sRGB.
             progress: called with the share that is done, 0..1.
 
         Raises:
             NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
         """
         _check(effort, block, bpp, max_bytes)
-        picture = to_rgb(image)
-        source = Source(picture, Grid(picture.width, picture.height, block))
+        picture, metadata = normalized(image, strip=strip)
+        source = Source(picture, Grid(*picture.size, block), sections_of(picture, metadata))
         if bpp is not None:
             max_bytes = int(bpp * picture.width * picture.height / 8)
         if max_bytes is None:
@@ -129,7 +132,9 @@ class Codec:
         region: tuple[int, int, int, int] | None = None,
         boundary_filter: bool = True,
     ) -> Image.Image:
-        """Decode the bytes of a .nlaic file to an RGB picture.
+        """Decode the bytes of a .nlaic file to a picture of mode RGB, RGBA, L or LA.
+
+        Its `info` holds `icc_profile`, `exif` and `xmp` where the file does.
 
         Args:
             data: the file.
@@ -143,7 +148,7 @@ class Codec:
         """
         if realism is not None and not 0 <= realism <= 1:
             raise NlaicError(f"realism must be 0..1, but got {realism}")
-        file = container.unpack(data)
+        file = container.unpack(data, known_required=container.KNOWN)
         header = file.header
         if header.model_id != self.weights.model_id:
             raise FormatError(
@@ -152,6 +157,7 @@ class Codec:
             )
         grid, rate = Grid(header.width, header.height, header.block), rate_at(self.weights.tensors, header.quality)
         wanted = region_box(region, header.width, header.height)
+        alpha = alpha_of(file, wanted)
         network = self.engine.boundary if boundary_filter else None
         seams = SeamFilter(grid, wanted, network, header.quality) if network else None
         numbers = seams.numbers if seams else sorted(grid.touched_by(wanted))
@@ -166,7 +172,13 @@ class Codec:
                 canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism or 0.0))
                 if seams:
                     seams.pasted(canvas, number)
-        return canvas.crop(wanted)
+        picture = canvas.crop(wanted)
+        if header.grey:
+            picture = picture.convert("L")
+        if alpha:
+            picture.putalpha(alpha)
+        picture.info.update(metadata_of(file))
+        return picture
 
     def symbols(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:
         """Choose the symbols of a block from y in its own units, float32 [C, h, w]."""
@@ -236,8 +248,8 @@ class Codec:
             payloads.append(self.coder.encode(s.z_hat, rate.z_index, s.r, s.index))
             report(1.0)
         grid = source.grid
-        header = container.Header(grid.width, grid.height, self.weights.model_id, quality, grid.block)
-        return container.pack(header, payloads)
+        header = container.Header(grid.width, grid.height, self.weights.model_id, quality, grid.block, source.grey)
+        return container.pack(header, payloads, source.sections)
 
     def _fit(
         self,
@@ -295,6 +307,6 @@ def load_for(
     precision: str = "auto",
 ) -> Codec:
     """The codec that a file needs: by its model id, or with the weights given."""
-    file = container.unpack(data)
+    file = container.unpack(data, known_required=container.KNOWN)
     weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
     return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))

@@ -13,7 +13,7 @@ in every byte but the last; below 2^32, so at most 5 bytes, and in its shortest 
 ```
 header    magic           4 bytes   8B 4E 4C 43, "\\x8bNLC"
           version         u8        1; the layout below is that of version 1 only
-          flags           u8        0; every bit is reserved
+          flags           u8        bit 0: grey; the other bits are reserved, and 0
           width           varint    pixels, 1..2^24-1
           height          varint    pixels, 1..2^24-1; a reader may limit width * height (2^30 by default)
           model id        8 bytes   which weights y_hat depends on (`nlaic.weights`)
@@ -37,8 +37,18 @@ A section may be empty. What a payload means belongs to the codec of the weights
 `nlaic.entropy` says it, in which each side of a block is rounded up to a multiple of 64 pixels.
 
 Tags with bit 7 set are required: where a reader does not know one, the picture would be another, and it refuses the
-file. Others are optional and skipped where unknown, though their CRC-32 is checked. Reserved: 1 ICC profile, 2 EXIF,
-3 XMP (optional); 0x81 alpha, 0x82 the base codec of `nlaic.classic` (required).
+file. Others are optional and skipped where unknown, though their CRC-32 is checked:
+
+```
+1     ICC       the colour profile of the picture, of kind RGB, or GRAY in a grey one; without it the colours are sRGB
+2     EXIF      a TIFF structure, as in PNG's eXIf; its orientation is 1 or absent
+3     XMP       an XMP packet
+0x81  ALPHA     a PNG of colour type 0, 1 or 8 bits, not interlaced, of the picture's width and height: how opaque each
+                pixel is (not premultiplied); what colour pixels of alpha 0 have means nothing
+0x82  BASE      reserved for the base codec of `nlaic.classic`
+```
+The blocks of a grey picture are those of one of R = G = B; of what is decoded, each pixel is the luma
+0.299 R + 0.587 G + 0.114 B, rounded.
 
 A reader holds every length against the bytes that exist before it allocates: N blocks need at least 5 N bytes (a length
 of one byte and a CRC-32 each). A file has one form only: writing again what was read gives the same bytes.
@@ -64,9 +74,11 @@ MAGIC = b"\x8bNLC"
 VERSION = 1
 UNFROZEN = 0  # the version of files from before
 MAX_PIXELS = 1 << 30  # what a reader accepts unless told otherwise
+GREY = 1  # flag
 UNIT = 64  # block sizes are multiples of this many pixels
 REQUIRED = 0x80  # this bit of a tag: a reader that does not know the section refuses the file
 ICC, EXIF, XMP, ALPHA, BASE = 1, 2, 3, 0x81, 0x82
+KNOWN = frozenset({ALPHA})  # of the required ones: what `nlaic.codec` interprets
 SECTION_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", ALPHA: "ALPHA", BASE: "BASE"}
 
 Result = TypeVar("Result")
@@ -75,7 +87,7 @@ MODEL_ID_BYTES, CRC_BYTES, VARINT_BYTES = 8, 4, 5
 RANGES = {  # of every number in the header, held by the writer and by the reader
     **dict.fromkeys(("width", "height"), range(1, 1 << 24)),
     **dict.fromkeys(("block width", "block height"), range(UNIT, 1024 * UNIT + 1, UNIT)),
-    **{"flags": range(1), "quality": range(1001), "length": range(1 << 32)},
+    **{"flags": range(2), "quality": range(1001), "length": range(1 << 32)},
     **{"number of sections": range(65), "section tag": range(256)},
 }
 
@@ -89,6 +101,7 @@ class Header:
     model_id: bytes  # 8 bytes
     quality: int  # in tenths, 0..1000
     block: tuple[int, int]  # (width, height) in pixels, multiples of 64
+    grey: bool = False
 
     @property
     def columns(self) -> int:
@@ -191,6 +204,7 @@ def describe(container: Container) -> dict[str, Any]:
         "version": container.version,
         "width": header.width,
         "height": header.height,
+        "grey": header.grey,
         "model_id": header.model_id.hex(),
         "quality": header.quality / 10,
         "block": list(header.block),
@@ -262,13 +276,13 @@ def _read_version(reader: _Reader) -> int:
 
 
 def _read_header(reader: _Reader, max_pixels: int) -> Header:
-    reader.number("flags", 1)
+    grey = bool(reader.number("flags", 1) & GREY)
     start, width, height = reader.position, reader.number("width"), reader.number("height")
     if width * height > max_pixels:
         raise FormatError(f"byte {start}: width * height must be at most {max_pixels}, got {width} * {height}")
     model_id, quality = reader.take(MODEL_ID_BYTES, "model id"), reader.number("quality", 2)
     block = reader.number("block width", unit=UNIT), reader.number("block height", unit=UNIT)
-    return Header(width, height, model_id, quality, block)
+    return Header(width, height, model_id, quality, block, grey)
 
 
 def _read_table(reader: _Reader) -> dict[int, int]:
@@ -308,7 +322,9 @@ def _pack_header(header: Header) -> bytes:
         _check(name, value)
     if len(header.model_id) != MODEL_ID_BYTES:
         raise NlaicError(f"model id must be {MODEL_ID_BYTES} bytes, got {len(header.model_id)}")
-    start = MAGIC + bytes([VERSION, 0]) + _varint(header.width) + _varint(header.height) + header.model_id
+    start = (
+        MAGIC + bytes([VERSION, GREY * header.grey]) + _varint(header.width) + _varint(header.height) + header.model_id
+    )
     return start + header.quality.to_bytes(2, "little") + _varint(width // UNIT) + _varint(height // UNIT)
 
 

@@ -1,31 +1,39 @@
-"""Reading and writing pictures: what Pillow opens becomes 8-bit RGB, upright, in sRGB; what comes back is saved.
+"""Reading and writing pictures: what Pillow opens becomes what a .nlaic file holds, and what comes back is saved.
 
-Conversions on the way in (each that loses something is told to `warn`, one line each):
+A file holds 8 bits a sample, grey or RGB, with alpha or without, upright, with its colour profile, EXIF and XMP. On the
+way in (each conversion that loses something is told to `warn`, one line each):
 
-    1, L, P, YCbCr, HSV, LAB    to RGB
-    alpha, a transparent colour composited over white
-    I, I;16                     round(v / 257); values outside 0..65535 are refused
+    RGB, L                      as they are; L stays grey
+    1                           grey
+    P, YCbCr, HSV, LAB          to RGB
+    alpha, a transparent colour kept as alpha, left out where all of it is opaque
+    I, I;16                     grey, round(v / 257); values outside 0..65535 are refused
+    16 bits a sample, others    the upper 8, as Pillow reads them
     F                           refused: its range is not known
-    CMYK and any ICC profile    to sRGB through the profile; CMYK without one by Pillow's formula
-    EXIF orientation            applied
+    profile of RGB or grey      kept, and the values as they are; left out where it is sRGB's, to 2 levels
+    CMYK, LAB                   to sRGB through the profile; without one by Pillow's formula
+    profile that is damaged     ignored
+    EXIF orientation            applied to the pixels; EXIF and XMP are kept and say 1, the thumbnail is left out
     many frames or pages        the first
+
+Stripped, a picture has no EXIF and no XMP, and a profile is not kept but its colours are converted to sRGB. `to_rgb`
+and `read_picture` go further, for programs that look at pixels alone: RGB in sRGB, alpha over white.
 """
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from nlaic.errors import NlaicError
-
-Warn = Callable[[str], None]
-
-PIXEL_LIMIT = 1 << 30  # 4 GiB as Pillow stores RGB; its own limit of 2^27.4 refuses pictures that people have
+from nlaic.limits import pixel_limit
+from nlaic.metadata import HOLDERS, KEYS, metadata_of, save_options
+from nlaic.notes import Warn, ignore
+from nlaic.plugin import FORMAT, SUFFIX
+from nlaic.profiles import settled
 
 _OUTPUT_FORMATS = {
     ".png": "PNG",
@@ -50,10 +58,12 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True, "quality": 20, "method": 0},  # as fast; quality is the effort here
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
-    "TIFF": {"compression": "tiff_lzw", "tiffinfo": {317: 2}},  # 317: horizontal predictor
+    "TIFF": {"compression": "tiff_lzw"},
     "BMP": {},
     "PPM": {},
 }
+_MODES = ("L", "RGB", "LA", "RGBA")  # of a picture in a .nlaic file
+_WITH_ALPHA = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
 _NO_PIXELS = frozenset({"EPS", "WMF", "EMF"})  # drawings: Pillow would start another program to render them
 _PAGED = frozenset({"MPO", "PSD", "ICO", "ICNS"})  # their further frames are previews, layers or sizes
 _TURNS = {  # EXIF orientation: what makes the stored picture upright
@@ -65,33 +75,36 @@ _TURNS = {  # EXIF orientation: what makes the stored picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_limit_lock = threading.Lock()  # the setting is the whole process's
 
 
-def _ignore(note: str) -> None:
-    """The `warn` of a caller who does not want to know."""
+def open_picture(source: Path | BinaryIO, *, strip: bool = False, warn: Warn = ignore) -> Image.Image:
+    """The picture in a file or stream as a .nlaic file can hold it, by the table above.
 
+    Its mode is L, LA, RGB or RGBA; `info` holds `icc_profile`, `exif` and `xmp` as far as they are there.
 
-def read_picture(source: Path | BinaryIO, *, warn: Warn = _ignore) -> Image.Image:
-    """The picture in a file or stream as upright RGB; `warn` hears what was lost on the way.
+    Args:
+        source: a path, or a stream of bytes.
+        strip: leave EXIF and XMP out, and convert the colours to sRGB.
+        warn: hears what is lost on the way.
 
     Raises OSError where the file cannot be opened, NlaicError (beginning with the path) where it is no good picture.
     """
-    if not isinstance(source, Path):
-        return _read(source, warn)
-    with source.open("rb") as stream:
-        try:
-            return _read(stream, warn)
-        except NlaicError as error:
-            raise NlaicError(f"{source}: {error}") from error
+    return _from(source, lambda image: _with_info(*_normalized(image, strip, warn)), warn)
 
 
-def to_rgb(image: Image.Image, *, warn: Warn = _ignore) -> Image.Image:
-    """Any Pillow picture as upright 8-bit RGB in sRGB, by the table above; the picture given stays as it is."""
-    if not isinstance(image, Image.Image):
-        raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
-    image.load()
-    return _converted(_upright(image, warn), warn)
+def read_picture(source: Path | BinaryIO, *, warn: Warn = ignore) -> Image.Image:
+    """The same as RGB alone: in sRGB, alpha over white, nothing in `info`."""
+    return _from(source, lambda image: _with_info(_rgb(image, warn), {}), warn)
+
+
+def normalized(image: Image.Image, *, strip: bool = False, warn: Warn = ignore) -> tuple[Image.Image, dict[str, bytes]]:
+    """Any Pillow picture as `open_picture` gives it and, apart, its metadata; the picture given stays as it is."""
+    return _normalized(_loaded(image), strip, warn)
+
+
+def to_rgb(image: Image.Image, *, warn: Warn = ignore) -> Image.Image:
+    """Any Pillow picture as `read_picture` gives it, but for `info`; the picture given stays as it is."""
+    return _rgb(_loaded(image), warn)
 
 
 def output_format(path: Path) -> str:
@@ -105,13 +118,26 @@ def output_format(path: Path) -> str:
     return _OUTPUT_FORMATS[suffix]
 
 
-def encode_picture(image: Image.Image, format: str = "PNG") -> bytes:
-    """The bytes of a picture file: lossless where the format can, JPEG and AVIF at quality 95 without subsampling."""
+def encode_picture(image: Image.Image, format: str = "PNG", *, warn: Warn = ignore) -> bytes:
+    """The bytes of a picture file: lossless where the format can, JPEG and AVIF at quality 95 without subsampling.
+
+    What `open_picture` leaves in `info` is written too. `warn` hears what the format cannot hold: alpha goes over
+    white, colours become sRGB.
+    """
     if format not in _SAVE_OPTIONS:
         raise NlaicError(f"unknown picture format {format!r}: allowed are {', '.join(_SAVE_OPTIONS)}")
+    metadata = {key: image.info[key] for key in KEYS if isinstance(image.info.get(key), bytes)}
+    if "A" in image.mode and format not in _WITH_ALPHA:
+        warn(f"{format} holds no transparency: it is put over white")
+        image = over_white(image)
+    options = _SAVE_OPTIONS[format]
+    if format in HOLDERS:
+        options = options | save_options(metadata, format, warn)
+    elif metadata:
+        image = _without(metadata, image, format, warn)
     buffer = BytesIO()  # not the file itself: Pillow hides the reason of a failed write, and TIFF wants to seek
     try:
-        image.save(buffer, format, **_SAVE_OPTIONS[format])
+        image.save(buffer, format, **options)
     except (OSError, ValueError, KeyError, OverflowError) as error:
         width, height = image.size
         raise NlaicError(f"{width}x{height} pixels cannot be written as {format}: {error}") from error
@@ -126,19 +152,37 @@ def write_picture(image: Image.Image, target: Path | BinaryIO, format: str | Non
         target.write(encode_picture(image, format or "PNG"))
 
 
-def _read(stream: BinaryIO, warn: Warn) -> Image.Image:
-    """`read_picture` of an open stream: everything that goes wrong is an NlaicError without a name."""
+def over_white(image: Image.Image) -> Image.Image:
+    """Alpha composited over white: LA to L, RGBA to RGB."""
+    whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return whole.convert(image.mode.removesuffix("A"))
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    if not isinstance(image, Image.Image):
+        raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
+    image.load()
+    return image
+
+
+def _from(source: Path | BinaryIO, convert: Callable[[Image.Image], Image.Image], warn: Warn) -> Image.Image:
+    if not isinstance(source, Path):
+        return _read(source, convert, warn)
+    with source.open("rb") as stream:
+        try:
+            return _read(stream, convert, warn)
+        except NlaicError as error:
+            raise NlaicError(f"{source}: {error}") from error
+
+
+def _read(stream: BinaryIO, convert: Callable[[Image.Image], Image.Image], warn: Warn) -> Image.Image:
+    """A picture of an open stream: everything that goes wrong is an NlaicError without a name."""
     try:
         if not stream.seekable():
             stream = BytesIO(stream.read())
         if not stream.read(1):
             raise NlaicError("empty file (0 bytes)")
-        with _pixel_limit():
-            image: Image.Image = Image.open(stream)
-            _look_at(image, warn)
-            image.load()
-        image = _upright(image, warn)  # bound to the name, so that what was not upright is not kept meanwhile
-        image = _converted(image, warn)
+        return convert(_opened(stream, warn))
     except NlaicError:
         raise
     except UnidentifiedImageError as error:
@@ -149,26 +193,25 @@ def _read(stream: BinaryIO, warn: Warn) -> Image.Image:
         raise NlaicError("not enough memory for this picture") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise NlaicError(f"damaged or truncated picture: {error or type(error).__name__}") from error
-    image.info = {}  # profile, orientation and transparency are in the pixels now
-    return image
 
 
-@contextmanager
-def _pixel_limit() -> Iterator[None]:
-    """Let Pillow read up to PIXEL_LIMIT pixels (it refuses above twice its setting), then put its setting back."""
-    with _limit_lock:
-        before = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT // 2
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+def _opened(stream: BinaryIO, warn: Warn) -> Image.Image:
+    with pixel_limit():
+        image: Image.Image = Image.open(stream)
+        _look_at(image, warn)
+        grey = any("LA" in str(part) for part in getattr(image, "tile", ()))
+        image.load()
+    return (
+        image.convert("LA") if grey and image.mode == "RGBA" else image
+    )  # Pillow makes RGBA of 16-bit grey with alpha
 
 
 def _look_at(image: Image.Image, warn: Warn) -> None:
     """Refuse what has no pixels; tell what is left out. Before loading, which would start programs or lose facts."""
     if image.format in _NO_PIXELS:
         raise NlaicError(f"{image.format} is a drawing, not a picture of pixels")
+    if image.format == FORMAT:
+        raise NlaicError(f"is a {SUFFIX} file already: nlaic-decompress makes a picture of it")
     if 0 in image.size:
         raise NlaicError(f"{image.width}x{image.height} pixels: at least 1x1 is needed")
     frames = 1 if image.format in _PAGED else getattr(image, "n_frames", 1)
@@ -176,6 +219,8 @@ def _look_at(image: Image.Image, warn: Warn) -> None:
         warn(f"the first of {frames} frames is taken")
     if not image.mode.startswith("I") and any(";16" in str(part) for part in getattr(image, "tile", ())):
         warn("16 bits a sample reduced to 8")  # Pillow itself does it while loading
+        if isinstance(image.info.get("transparency"), tuple):
+            image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
 
 
 def _upright(image: Image.Image, warn: Warn) -> Image.Image:
@@ -192,52 +237,66 @@ def _upright(image: Image.Image, warn: Warn) -> Image.Image:
     return turned  # without EXIF, so that nobody turns it again
 
 
-def _converted(image: Image.Image, warn: Warn) -> Image.Image:
-    """To 8-bit RGB in sRGB, by the table above but for orientation."""
+def _normalized(image: Image.Image, strip: bool, warn: Warn) -> tuple[Image.Image, dict[str, bytes]]:
+    """A loaded picture by the table above, and its metadata by the keys of Pillow's `info`."""
+    metadata: dict[str, bytes] = {} if strip else metadata_of(image, warn)
+    profile = image.info.get("icc_profile")
+    image = _in_eight_bits(_upright(image, warn), bool(profile), warn)
+    if profile:
+        image, kept = settled(image, profile, to_srgb=strip, warn=warn)
+        if kept:
+            metadata["icc_profile"] = kept
+    return image if image.mode in _MODES else image.convert("RGB"), metadata
+
+
+def _in_eight_bits(image: Image.Image, has_profile: bool, warn: Warn) -> Image.Image:
+    """One of _MODES, or CMYK or, where there is a profile for it, LAB."""
     if image.mode == "F":
         raise NlaicError("pixels are floating-point numbers of unknown range (mode F): allowed are 8 and 16 bits")
-    profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
         image = _sixteen_to_eight(image)
         warn("16 bits a sample reduced to 8")
     if image.has_transparency_data:
-        image = _over_white(image, warn)
-    if image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    if profile:
-        image = _to_srgb(image, profile, warn)
-    return image if image.mode == "RGB" else image.convert("RGB")
+        image = image if image.mode in _MODES[2:] else image.convert("LA" if image.mode in ("1", "L", "La") else "RGBA")
+        opaque = image.getchannel("A").getextrema() == (255, 255)
+        return image.convert(image.mode.removesuffix("A")) if opaque else image
+    if image.mode == "1":
+        return image.convert("L")
+    allowed = (*_MODES, "CMYK", "LAB") if has_profile else (*_MODES, "CMYK")
+    return image if image.mode in allowed else image.convert("RGB")
 
 
 def _sixteen_to_eight(image: Image.Image) -> Image.Image:
-    """I and I;16 to L: round(v / 257), so that 65535 is 255."""
+    """I and I;16 to L: round(v / 257), so that 65535 is 255; to LA where one value is transparent."""
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise NlaicError(f"samples from {low} to {high} (mode {image.mode}): allowed are 0 to 65535")
-    return Image.fromarray(((values.astype(np.uint32) * 2 + 257) // 514).astype(np.uint8))
+    grey = Image.fromarray(((values.astype(np.uint32) * 2 + 257) // 514).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
 
 
-def _over_white(image: Image.Image, warn: Warn) -> Image.Image:
-    """Alpha composited over white; nothing is said where all of it is opaque."""
-    image = image.convert("RGBA")
-    if image.getchannel("A").getextrema() != (255, 255):
+def _rgb(image: Image.Image, warn: Warn) -> Image.Image:
+    """RGB in sRGB; nothing is said of alpha where all of it is opaque."""
+    image, _ = _normalized(image, True, warn)
+    if "A" in image.mode:
         warn("transparency is lost: composited over white")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+        image = over_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_srgb(image: Image.Image, profile: bytes, warn: Warn) -> Image.Image:
-    """Colours of an embedded ICC profile to sRGB, so that the picture looks right without the profile."""
-    try:
-        source = ImageCms.getOpenProfile(BytesIO(profile))
-        name = ImageCms.getProfileDescription(source).strip()
-        if "sRGB" in name:
-            return image
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-        warn(f"colour profile ignored: {error or 'not usable'}")
-        return image
-    warn(f"colours converted from {name!r} to sRGB")
-    assert converted is not None  # only with inPlace
-    return converted
+def _with_info(image: Image.Image, metadata: dict[str, bytes]) -> Image.Image:
+    image.info.clear()
+    image.info.update(metadata)  # orientation and transparency are in the pixels now
+    return image
+
+
+def _without(metadata: dict[str, bytes], image: Image.Image, format: str, warn: Warn) -> Image.Image:
+    """For a format that holds no metadata: the colours in sRGB."""
+    names = [KEYS[key] for key in metadata if key != "icc_profile"]
+    if names:
+        warn(f"{format} holds no {' and no '.join(names)}: left out")
+    return settled(image, metadata["icc_profile"], to_srgb=True, warn=warn)[0] if "icc_profile" in metadata else image

@@ -4,6 +4,7 @@ import json
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -48,6 +49,7 @@ def pictures(draw):
     header = Header(width, height, draw(st.binary(min_size=8, max_size=8)), draw(st.integers(0, 1000)), block)
     payload = st.binary(max_size=300)
     blocks = draw(st.lists(payload, min_size=columns * rows, max_size=columns * rows))
+    header = replace(header, grey=draw(st.booleans()))
     return header, blocks, draw(st.dictionaries(st.integers(0, 255), payload, max_size=8))
 
 
@@ -149,7 +151,7 @@ REFUSED = {
     "another format": (b"\x89PNG\r\n\x1a\n" + bytes(60), "^byte 0: not a .nlaic file"),
     "newer version": (head(start=b"\x8bNLC\x03\0") + BODY, "^byte 4: version 3, this program reads 1"),
     "version 0": (head(start=b"\x8bNLC\0\0") + BODY, "^byte 4: version 0, from before the format was frozen"),
-    "flags": (head(start=b"\x8bNLC\1\x80") + BODY, r"^byte 5: flags must be 0\.\.0, got 128"),
+    "flags": (head(start=b"\x8bNLC\1\x80") + BODY, r"^byte 5: flags must be 0\.\.1, got 128"),
     "no width": (head(size=b"\x00\x40") + BODY, r"^byte 6: width must be 1\.\.16777215, got 0"),
     "no height": (head(size=b"\x40\x00") + BODY, r"^byte 7: height must be"),
     "too wide": (head(size=b"\x80\x80\x80\x08\x40") + BODY, "^byte 6: width must be .* got 16777216"),
@@ -287,6 +289,7 @@ def test_describe_adds_up_and_is_json():
         "version": 1,
         "width": 130,
         "height": 70,
+        "grey": False,
         "model_id": "0001020304050607",
         "quality": 32.5,
         "block": [128, 64],

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn, TypeVar
 
 from nlaic.ahead import processors
@@ -86,7 +86,12 @@ def add_file_options(parser: Parser) -> None:
     """Inputs, output, and how to run, the same for compressing and decompressing."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder (with -r), or - for standard input")
     parser.add_argument("-o", "--output", metavar="OUT|DIR", help="file, folder, or -; default: beside the input")
-    parser.add_argument("-r", "--recursive", action="store_true", help="take what is in folders and folders below")
+    parser.add_argument(
+        "-r",
+        "--recursive",
+        action="store_true",
+        help="take what is in folders and folders below; what is there already is not done again",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     parser.add_argument(
         "--threads", type=at_least_one, metavar="N", help="threads on the CPU, in all; default: torch decides"
@@ -117,7 +122,17 @@ def check_stdout(jobs: Sequence[Job]) -> bool:
     return taken
 
 
-def do_all(jobs: Sequence[Job], work: Callable[[Job], None], report: Reporter) -> bool:
+def still_to_do(jobs: Iterable[Job], force: bool, report: Reporter) -> Iterator[Job]:
+    """Without --force, a file that is there is done: it was written whole or not at all."""
+    for job in jobs:
+        if job.target and job.target.is_file() and not force:
+            report.note(job.name, f"done before: {job.target}")
+            report.finish()
+        else:
+            yield job
+
+
+def do_all(jobs: Iterable[Job], work: Callable[[Job], None], report: Reporter) -> bool:
     """Do every job, tell the failures, and say whether there were none."""
     good = True
     with report:

@@ -21,12 +21,13 @@ SUFFIX = ".nlaic"
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     command.limit_threads(NAME, args.threads)
     command.run(NAME, lambda: _compress_all(args))
 
 
-def _parser() -> command.Parser:
+def make_parser() -> command.Parser:
+    """The options."""
     parser = command.Parser(NAME, "Compress pictures. MP/s is the codec's own time, without reading and writing.")
     command.add_file_options(parser)
     rate = parser.add_mutually_exclusive_group()
@@ -58,10 +59,15 @@ def _parser() -> command.Parser:
         help="multiples of 64; default: 2048x1024",
     )
     parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="leave EXIF, XMP and the colour profile out; colours are converted to sRGB",
+    )
+    parser.add_argument(
         "--executor",
         choices=("local", "ray"),
         help="many pictures at once, a thread each (--threads of them): in processes here, or on the Ray cluster of "
-        "$RAY_ADDRESS; what is there already is not done again",
+        "$RAY_ADDRESS; what is there already is not done again, as with -r",
     )
     return parser
 
@@ -77,16 +83,18 @@ def _compress_all(args: argparse.Namespace) -> bool:
             raise UsageError("--executor works on files, not on standard input or output")
         return compress_many(jobs, args, _options(args), report)
     codecs = _Codecs(args)
-    return command.do_all(jobs, lambda job: _compress(job, args, codecs, report), report)
+    to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs
+    return command.do_all(to_do, lambda job: _compress(job, args, codecs, report), report)
 
 
 def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Reporter) -> None:
-    from nlaic.picture import INPUT_SUFFIXES, read_picture
+    from nlaic.picture import INPUT_SUFFIXES, open_picture
 
     if job.target and job.target.suffix.lower() in INPUT_SUFFIXES:
         raise NlaicError(f"output {job.target} ends like a picture, but a {SUFFIX} file would be written")
     check_target(job.target, force=args.force, parents=args.recursive)
-    image = read_picture(job.source or BytesIO(job.read()), warn=lambda text: report.note(job.name, text))
+    source = job.source or BytesIO(job.read())
+    image = open_picture(source, strip=args.strip, warn=lambda text: report.note(job.name, text))
     codec = codecs.get()
     start = perf_counter()
     data = codec.compress(image, **_options(args), progress=report.fraction)
@@ -97,8 +105,8 @@ def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Rep
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `Codec.compress`."""
-    names = {"quality": "quality", "bpp": "bpp", "bytes": "max_bytes", "effort": "effort", "block": "block"}
-    return {name: getattr(args, option) for option, name in names.items()}
+    names = ("quality", "bpp", "effort", "block", "strip")
+    return {"max_bytes": args.bytes, **{name: getattr(args, name) for name in names}}
 
 
 class _Codecs:

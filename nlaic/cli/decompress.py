@@ -17,12 +17,13 @@ NAME = "nlaic-decompress"
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     command.limit_threads(NAME, args.threads)
     command.run(NAME, lambda: _decompress_all(args))
 
 
-def _parser() -> command.Parser:
+def make_parser() -> command.Parser:
+    """The options."""
     parser = command.Parser(
         NAME,
         "Decompress .nlaic files. The suffix of OUT decides the format (png jpg webp avif tiff bmp ppm), "
@@ -48,7 +49,8 @@ def _decompress_all(args: argparse.Namespace) -> bool:
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, stdout_taken=taken)
     codecs: dict[str, Codec] = {}
-    return command.do_all(jobs, lambda job: _decompress(job, args, codecs, report), report)
+    to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs
+    return command.do_all(to_do, lambda job: _decompress(job, args, codecs, report), report)
 
 
 def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", report: Reporter) -> None:
@@ -72,6 +74,7 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
         data, realism=args.realism, region=args.region, boundary_filter=not args.no_boundary_filter
     )
     seconds = perf_counter() - start
-    write_output(job.target, encode_picture(image, format), force=args.force, parents=args.recursive)
+    encoded = encode_picture(image, format, warn=lambda text: report.note(job.name, text))
+    write_output(job.target, encoded, force=args.force, parents=args.recursive)
     whole = facts["width"], facts["height"]
     report.line(result_line(job.name, image.size, len(data), seconds, whole))

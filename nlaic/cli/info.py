@@ -15,11 +15,16 @@ NAME = "nlaic-info"
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
+    args = make_parser().parse_args(argv)
+    command.run(NAME, lambda: _tell_all(args))
+
+
+def make_parser() -> command.Parser:
+    """The options."""
     parser = command.Parser(NAME, "Tell what .nlaic files hold.")
     parser.add_argument("inputs", nargs="+", metavar="IN", help="file, or - for standard input")
     parser.add_argument("--json", action="store_true", help="a list with one object a file")
-    args = parser.parse_args(argv)
-    command.run(NAME, lambda: _tell_all(args))
+    return parser
 
 
 def _tell_all(args: argparse.Namespace) -> bool:
@@ -50,7 +55,7 @@ def _line(facts: dict[str, Any]) -> str:
     blocks, block = facts["blocks"], facts["block"]
     parts = [
         facts["file"],
-        f"{width}x{height}",
+        f"{width}x{height}{' grey' if facts['grey'] else ''}",
         f"{count} bytes",
         f"{8 * count / (width * height):.4f} bpp",
         f"quality {facts['quality']:.1f}",

@@ -4,7 +4,7 @@ The command reads the pictures and writes the files; workers see bytes alone, an
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from nlaic.ahead import processors
-from nlaic.cli.command import FAILURES
+from nlaic.cli.command import FAILURES, still_to_do
 from nlaic.cli.files import Job, check_target, write_output
 from nlaic.cli.progress import Reporter, reason, result_line
 from nlaic.errors import NlaicError
@@ -66,7 +66,7 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
         report.finish()
 
     def tasks() -> Iterator[Task]:
-        for job in _still_to_do(jobs, args.force, report):
+        for job in still_to_do(jobs, args.force, report):
             try:
                 if job.problem:
                     raise NlaicError(job.problem)
@@ -89,11 +89,11 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
 
 def compress_one(settings: Settings, task: Task) -> Outcome:
     """In a worker: the picture's bytes to the file's. Failures that a user can mend are told, not raised."""
-    from nlaic.picture import read_picture
+    from nlaic.picture import open_picture
 
     notes: list[str] = []
     try:
-        image = read_picture(BytesIO(task.data), warn=notes.append)
+        image = open_picture(BytesIO(task.data), strip=settings.options["strip"], warn=notes.append)
         codec = _codec(settings)
         start = perf_counter()
         data = codec.compress(image, **settings.options)
@@ -108,16 +108,6 @@ def _codec(settings: Settings) -> "Codec":
     from nlaic.engine import TorchEngine
 
     return Codec(settings.weights, TorchEngine(settings.weights, settings.execution))
-
-
-def _still_to_do(jobs: Iterable[Job], force: bool, report: Reporter) -> Iterator[Job]:
-    """Without --force, a file that is there is done: it was written whole or not at all."""
-    for job in jobs:
-        if job.target and job.target.is_file() and not force:
-            report.note(job.name, f"done before: {job.target}")
-            report.finish()
-        else:
-            yield job
 
 
 def _finish(job: Job, outcome: Outcome, args: argparse.Namespace, report: Reporter) -> None:

@@ -1,0 +1,73 @@
+"""EXIF as bytes: what a picture keeps of it once its pixels are upright.
+
+EXIF is a small TIFF file: a header, then directories (IFD) of entries of 12 bytes, tag, type, count and a value or its
+place. Cameras' own notes point into it by absolute places, so it is altered where it is and not written anew: the
+orientation becomes 1, and the directory of the thumbnail, the second of the chain, is no longer pointed to. Where
+nothing but that directory and what it points to stands at the end, which is the custom, the end is cut off.
+"""
+
+import struct
+from collections.abc import Iterator
+
+PREFIX = b"Exif\0\0"  # in JPEG and in Pillow's `info`, not in PNG and in .nlaic
+ORIENTATION = 0x0112
+_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+_POINTERS = frozenset({0x8769, 0x8825, 0xA005, 0x014A})  # to directories: Exif, GPS, interoperability, further ones
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes by type
+_DIRECTORIES = 16  # at most: cameras write five
+_INTEGERS = {3: "H", 4: "I"}  # types that an orientation may have
+
+
+def upright(exif: bytes) -> bytes:
+    """EXIF, with its prefix or without, to the same without it, with orientation 1 and without the thumbnail.
+
+    Empty where it holds nothing but an orientation. Raises ValueError where it is damaged.
+    """
+    data = bytearray(exif.removeprefix(PREFIX))
+    try:
+        return _upright(data, _BYTE_ORDERS[bytes(data[:4])])
+    except (struct.error, KeyError) as error:
+        raise ValueError("no sound TIFF structure") from error
+
+
+def _upright(data: bytearray, order: str) -> bytes:
+    (first,) = struct.unpack_from(f"{order}I", data, 4)
+    entries = list(_entries(data, order, first))
+    if all(tag == ORIENTATION for tag, _, _, _ in entries):
+        return b""
+    for tag, kind, _, place in entries:
+        if tag == ORIENTATION:
+            struct.pack_into(f"{order}{_INTEGERS[kind]}", data, place, 1)
+    link = first + 2 + 12 * len(entries)
+    if link + 4 <= len(data):
+        (thumbnail,) = struct.unpack_from(f"{order}I", data, link)
+        struct.pack_into(f"{order}I", data, link, 0)
+        end = _end(data, order, first, set())
+        if thumbnail >= end:
+            del data[end:]
+    return bytes(data)
+
+
+def _entries(data: bytearray, order: str, start: int) -> Iterator[tuple[int, int, int, int]]:
+    """(tag, type, bytes of the value, place of the value) of a directory."""
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    for place in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
+        size = _SIZES.get(kind, 1) * number
+        yield tag, kind, size, place + 8 if size <= 4 else struct.unpack_from(f"{order}I", data, place + 8)[0]
+
+
+def _end(data: bytearray, order: str, start: int, seen: set[int]) -> int:
+    """Where a directory and all that it points to ends."""
+    seen.add(start)
+    if len(seen) > _DIRECTORIES:
+        raise ValueError("too many directories")
+    entries = list(_entries(data, order, start))
+    end = start + 2 + 12 * len(entries) + 4
+    for tag, _, size, place in entries:
+        end = max(end, place + size)
+        if tag in _POINTERS and size == 4:
+            (below,) = struct.unpack_from(f"{order}I", data, place)
+            if below not in seen:
+                end = max(end, _end(data, order, below, seen))
+    return end

@@ -1,0 +1,71 @@
+"""EXIF and XMP: out of a picture that Pillow opened, and into the files that Pillow writes."""
+
+import re
+from typing import Any
+
+from PIL import ExifTags, Image, PngImagePlugin
+
+from nlaic import exif
+from nlaic.notes import Warn
+
+KEYS = {"icc_profile": "colour profile", "exif": "EXIF", "xmp": "XMP"}  # in Pillow's `info`: their names for people
+HOLDERS = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})  # formats that hold all three
+_JPEG_LIMITS = {"exif": 65533, "xmp": 65504}  # bytes
+_DESCRIPTIVE = (  # tags of TIFF files that say nothing of how their pixels are stored
+    *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298),  # title, make, model, software, date, artist, copyright
+    *(0x011A, 0x011B, 0x0128),  # resolution
+)
+_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_XMP_TAG, _PREDICTOR_TAG, _HORIZONTAL = 700, 317, 2
+_TURN = re.compile(rb'(tiff:Orientation(?:="|>))[0-9]')
+
+
+def metadata_of(image: Image.Image, warn: Warn) -> dict[str, bytes]:
+    """`exif` (with its prefix) and `xmp` as far as they are there, their orientation 1; the picture stays as it is."""
+    found = {}
+    try:
+        stored = image.info.get("exif")
+        kept = exif.upright(stored if isinstance(stored, bytes) else _descriptive(image))
+        if kept:
+            found["exif"] = exif.PREFIX + kept
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        warn(f"EXIF left out, it is damaged ({type(error).__name__})")
+    xmp = image.info.get("xmp")
+    if xmp:
+        found["xmp"] = _TURN.sub(rb"\g<1>1", xmp.encode() if isinstance(xmp, str) else bytes(xmp))
+    return found
+
+
+def save_options(metadata: dict[str, bytes], format: str, warn: Warn) -> dict[str, Any]:
+    """Arguments of `Image.save` that write the metadata, for one of HOLDERS."""
+    left = {key: size for key, size in _JPEG_LIMITS.items() if format == "JPEG" and len(metadata.get(key, b"")) > size}
+    for key, limit in left.items():
+        warn(f"{KEYS[key]} left out, it has {len(metadata[key])} bytes and JPEG holds {limit}")
+    kept: dict[str, Any] = {key: content for key, content in metadata.items() if key not in left}
+    if format == "PNG" and "xmp" in kept:
+        kept["pnginfo"] = PngImagePlugin.PngInfo()
+        kept["pnginfo"].add_itxt("XML:com.adobe.xmp", kept.pop("xmp").decode(errors="replace"))
+    if format == "TIFF":
+        kept["tiffinfo"] = _tiff_tags(kept.pop("exif", b""), kept.pop("xmp", b""), warn)
+    return kept
+
+
+def _descriptive(image: Image.Image) -> bytes:
+    """EXIF of a TIFF file, whose tags stand among those of the pixels, or where a program has hidden it otherwise."""
+    stored, kept = image.getexif(), Image.Exif()
+    kept.update({tag: stored[tag] for tag in _DESCRIPTIVE if tag in stored})
+    for directory in _DIRECTORIES:
+        if below := dict(stored.get_ifd(directory)):
+            kept[directory] = below
+    return kept.tobytes()
+
+
+def _tiff_tags(stored: bytes, xmp: bytes, warn: Warn) -> dict[int, Any]:
+    """Among the tags of the pixels; Pillow writes no further directories into compressed files."""
+    tags = Image.Exif()
+    if stored:
+        tags.load(stored)
+    if any(directory in tags for directory in _DIRECTORIES):
+        warn("of EXIF only title, camera, date and rights are written to TIFF")
+    chosen: dict[int, Any] = {tag: tags[tag] for tag in _DESCRIPTIVE if tag in tags}
+    return chosen | {_PREDICTOR_TAG: _HORIZONTAL} | ({_XMP_TAG: xmp} if xmp else {})

@@ -1,0 +1,77 @@
+"""`.nlaic` for Pillow: `Image.open("a.nlaic")`, `image.save("a.nlaic", quality=40)`, once `nlaic` has been imported.
+
+`open` reads the header; pixels are decoded, and torch is imported for it, when they are first asked for. Arguments of
+`save` are those of `nlaic.compress`; `exif`, `xmp` and `icc_profile` (bytes) take the place of what the picture holds.
+"""
+
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+from nlaic.errors import NlaicError
+
+FORMAT, SUFFIX, MIME = "NLAIC", ".nlaic", "image/x-nlaic"
+_MAGIC = b"\x8bNLC"  # as in nlaic.container, which need not be imported for other files
+_OPTIONS = ("quality", "bpp", "max_bytes", "effort", "model", "block", "strip", "device")
+_METADATA = ("exif", "xmp", "icc_profile")
+
+
+class NlaicImageFile(ImageFile.ImageFile):
+    """An open file. What is wrong with it is an OSError, as Pillow's other formats have it."""
+
+    format = FORMAT
+    format_description = "nlaic, a learned image codec"
+    _data = b""  # until it is decoded
+
+    def _open(self) -> None:
+        from nlaic import container, sections
+
+        assert self.fp is not None
+        data = self.fp.read()
+        try:
+            file = container.unpack(data, known_required=container.KNOWN)
+        except NlaicError as error:
+            raise OSError(str(error)) from error
+        self._data, self._size = data, (file.header.width, file.header.height)
+        self._mode = ("L" if file.header.grey else "RGB") + ("A" if container.ALPHA in file.sections else "")
+        self.info.update(sections.metadata_of(file))
+
+    def load(self) -> "Image.core.PixelAccess | None":
+        """Decode, once, with the weights that the file names."""
+        import nlaic
+
+        if self._data:
+            try:
+                self.im = nlaic.decompress(self._data).im
+            except NlaicError as error:
+                raise OSError(str(error)) from error
+            self._data = b""
+            if self.fp and self._exclusive_fp:
+                self.fp.close()
+            self.fp = None
+        return super().load()
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(_MAGIC)
+
+
+def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
+    import nlaic
+
+    given: dict[str, Any] = image.encoderinfo
+    told = {key: bytes(given[key]) for key in _METADATA if isinstance(given.get(key), bytes)}
+    if isinstance(given.get("exif"), Image.Exif):
+        told["exif"] = given["exif"].tobytes()
+    if told:
+        image = image.copy()
+        image.info.update(told)
+    stream.write(nlaic.compress(image, **{name: given[name] for name in _OPTIONS if name in given}))
+
+
+def register() -> None:
+    """Let Pillow know."""
+    Image.register_open(FORMAT, NlaicImageFile, _accept)
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, SUFFIX)
+    Image.register_mime(FORMAT, MIME)

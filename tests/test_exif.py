@@ -1,0 +1,59 @@
+"""EXIF made upright in place: nothing else changes, and noise raises nothing but ValueError."""
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nlaic.exif import upright
+from tests.test_whole_picture import camera_exif
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_only_orientation_and_thumbnail_change(order):
+    expected = camera_exif(1, order, thumbnail=False)[6:]
+    for orientation in range(1, 9):
+        assert upright(camera_exif(orientation, order)) == expected
+    assert upright(expected) == expected
+
+
+def test_a_thumbnail_that_does_not_stand_at_the_end_is_only_unlinked():
+    plain = camera_exif(1, thumbnail=False)[6:]
+    data = bytearray(plain)
+    struct.pack_into("<I", data, 8 + 2 + 36, 8)  # the chain leads back to the first directory
+    assert upright(bytes(data)) == plain
+
+
+def directory(entries):
+    return struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries) + bytes(4)
+
+
+def test_directories_without_end():
+    """Each points to the next: a file of 60 kB that would take long."""
+    chain = [directory([(0x8769, 4, 1, 8 + 18 * (k + 1))]) for k in range(3000)]
+    assert len(chain[0]) == 18
+    first = b"II*\0" + struct.pack("<I", 8) + b"".join(chain)
+    linked = first[: 8 + 14] + struct.pack("<I", 30) + first[8 + 18 :]
+    with pytest.raises(ValueError, match="too many"):
+        upright(linked)
+    circle = b"II*\0" + struct.pack("<I", 8) + directory([(0x8769, 4, 1, 8)])
+    assert upright(circle) == circle
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_short(length):
+    with pytest.raises(ValueError, match="no sound TIFF"):
+        upright(camera_exif()[: 6 + length])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 118), st.binary(min_size=1, max_size=12), st.booleans())
+def test_noise(place, noise, cut):
+    data = camera_exif()[6:]
+    data = data[:place] + noise + (b"" if cut else data[place + len(noise) :])
+    try:
+        found = upright(data)
+    except ValueError:
+        return
+    assert len(found) <= len(data)

@@ -1,0 +1,449 @@
+"""What a picture is beside its colours comes back: alpha, grey, profile, EXIF, XMP; and what is wrong is refused."""
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import nlaic
+from nlaic import container
+from nlaic.codec import Codec, load
+from nlaic.picture import encode_picture, open_picture
+from tests.conftest import smooth_picture
+from tests.test_picture import linear_profile
+
+RNG = np.random.default_rng(5)
+SIZE = (90, 70)
+TURNED = SIZE[::-1]
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_model) -> Codec:
+    return load(str(tiny_model), device="cpu", threads=1)
+
+
+@pytest.fixture
+def there_and_back(codec):
+    """As the commands do it: a file's bytes to a picture, compressed and decompressed; the picture, file and notes."""
+
+    def go(data, strip=False, **options):
+        notes = []
+        picture = open_picture(BytesIO(data), strip=strip, warn=notes.append)
+        file = codec.compress(picture, 80, effort=1, strip=strip)
+        return codec.decompress(file, **options), file, notes
+
+    return go
+
+
+def saved(image, format="PNG", **options):
+    buffer = BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def matrix_profile(primaries, white=(0.3127, 0.3290), name="wide"):
+    """A profile (ICC version 2, matrix and sRGB's curve as a gamma of 2.2) of primaries given as (x, y), in bytes."""
+
+    def xyz(x, y):
+        return np.array([x / y, 1, (1 - x - y) / y])
+
+    cone = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])  # Bradford
+    d50 = np.array([0.9642, 1.0, 0.8249])
+    columns = np.stack([xyz(*p) for p in primaries], axis=1)
+    columns = columns * np.linalg.solve(columns, xyz(*white))
+    adapt = np.linalg.inv(cone) @ np.diag(cone @ d50 / (cone @ xyz(*white))) @ cone
+    numbers = [np.rint(c * 65536).astype(int) for c in (adapt @ columns).T]
+    tags = {b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name.encode() + b"\0" + bytes(78)}
+    tags[b"wtpt"] = b"XYZ \0\0\0\0" + struct.pack(">3i", *np.rint(d50 * 65536).astype(int))
+    for letter, column in zip("rgb", numbers, strict=True):
+        tags[f"{letter}XYZ".encode()] = b"XYZ \0\0\0\0" + struct.pack(">3i", *column)
+        tags[f"{letter}TRC".encode()] = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256)) + b"\0\0"
+    return _profile(b"RGB ", tags)
+
+
+def _profile(space, tags):
+    place, table, body = 128 + 4 + 12 * len(tags), b"", b""
+    for tag, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += struct.pack(">4sII", tag, place + len(body), len(content))
+        body += content
+    head = struct.pack(">I4xI4s4s4s12x4s24x3i", 0, 0x02400000, b"mntr", space, b"XYZ ", b"acsp", 63190, 65536, 54061)
+    data = head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+    return struct.pack(">I", len(data)) + data[4:]
+
+
+P3 = matrix_profile([(0.680, 0.320), (0.265, 0.690), (0.150, 0.060)], name="Display P3")
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY = _profile(
+    b"GRAY",
+    {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"grey\0" + bytes(78),
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061),
+        b"kTRC": b"curv\0\0\0\0" + struct.pack(">IH", 1, round(1.2 * 256)) + b"\0\0",
+    },
+)
+
+
+def camera_exif(orientation=6, order="<", thumbnail=True):
+    """EXIF as a camera writes it: maker, orientation, exposure, a note of its own, then a thumbnail at the end."""
+    mark = {"<": b"II*\0", ">": b"MM\0*"}[order]
+
+    def entry(tag, kind, count, value):
+        fixed = struct.pack(f"{order}H2x", value) if kind == 3 else struct.pack(f"{order}I", value)
+        return struct.pack(f"{order}HHI", tag, kind, count) + fixed
+
+    ifd0, exif_at, note, maker = 8, 8 + 2 + 36 + 4, b"secret\xff\0note", b"Maker of cameras\0"
+    texts = exif_at + 2 + 24 + 4
+    first = struct.pack(f"{order}H", 3) + entry(0x010F, 2, len(maker), texts) + entry(0x0112, 3, 1, orientation)
+    first += entry(0x8769, 4, 1, exif_at)
+    below = struct.pack(f"{order}H", 2) + entry(0x8827, 3, 1, 400) + entry(0x927C, 7, len(note), texts + len(maker))
+    end = texts + len(maker) + len(note)
+    last = struct.pack(f"{order}H", 2) + entry(0x0201, 4, 1, end + 30) + entry(0x0202, 4, 1, 4000) + bytes(4)
+    link = struct.pack(f"{order}I", end if thumbnail else 0)
+    tail = last + bytes(range(250)) * 16 if thumbnail else b""
+    return b"Exif\0\0" + mark + struct.pack(f"{order}I", ifd0) + first + link + below + bytes(4) + maker + note + tail
+
+
+def ragged_alpha():
+    """All kinds of values, with parts that cannot be seen."""
+    alpha = RNG.integers(0, 256, TURNED, dtype=np.uint8)
+    alpha[:40, :50] = 0
+    alpha[50:, 60:] = 255
+    return alpha
+
+
+# Alpha
+
+
+@pytest.mark.parametrize("two", [False, True])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_comes_back_exactly(mode, two, there_and_back):
+    alpha = ragged_alpha() // 128 * 255 if two else ragged_alpha()
+    image = smooth_picture(*SIZE).convert(mode[:-1])
+    image.putalpha(Image.fromarray(alpha))
+    back, file, notes = there_and_back(saved(image))
+    assert back.mode == mode and notes == []
+    assert np.array_equal(np.asarray(back.getchannel("A")), alpha)
+    seen = alpha == 255
+    difference = np.asarray(back, float)[seen][:, :-1] - np.asarray(image, float)[seen][:, :-1]
+    assert np.sqrt(np.mean(difference**2)) < 15
+    assert nlaic.info(file)["grey"] == (mode == "LA")
+
+
+def test_alpha_that_is_opaque_is_left_out(codec):
+    image = smooth_picture(*SIZE)
+    assert codec.compress(image.convert("RGBA"), 50) == codec.compress(image, 50)
+    assert codec.compress(image.convert("L").convert("LA"), 50) == codec.compress(image.convert("L"), 50)
+
+
+def test_a_region_has_the_alpha_of_the_region(codec):
+    image = smooth_picture(*SIZE)
+    image.putalpha(Image.fromarray(ragged_alpha()))
+    data = codec.compress(image, 50, block=(64, 64), effort=1)
+    part = codec.decompress(data, region=(20, 30, 60, 25))
+    assert np.array_equal(np.asarray(part), np.asarray(codec.decompress(data))[30:55, 20:80])
+
+
+def test_what_cannot_be_seen_costs_little_and_makes_no_halo(codec):
+    """Noise under alpha 0 costs less than half of what it would, and what is seen is as good as without it."""
+    pixels = np.asarray(smooth_picture(192, 128)).copy()
+    hidden = np.hypot(*(np.mgrid[0:128, 0:192] - np.array([64, 96])[:, None, None])) < 60
+    noisy = pixels.copy()
+    noisy[hidden] = RNG.integers(0, 256, (hidden.sum(), 3))
+    image = Image.fromarray(noisy)
+    image.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
+    data = codec.compress(image, 60)
+    assert len(data) < 0.5 * len(codec.compress(image.convert("RGB"), 60))
+    error = np.asarray(codec.decompress(data).convert("RGB"), float) - pixels
+    alone = np.asarray(codec.decompress(codec.compress(Image.fromarray(pixels), 60)), float) - pixels
+    assert np.mean(error[~hidden] ** 2) < 1.1 * np.mean(alone[~hidden] ** 2)
+
+
+def test_nothing_to_see(codec):
+    noise = Image.fromarray(RNG.integers(0, 256, (*TURNED, 3), dtype=np.uint8))
+    noise.putalpha(0)
+    data = codec.compress(noise, 50)
+    assert codec.decompress(data).getextrema()[3] == (0, 0)
+    assert len(data) < len(codec.compress(noise.convert("RGB"), 50)) / 4
+
+
+def test_transparent_colours_of_every_mode_are_alpha(there_and_back):
+    values = RNG.integers(0, 4, TURNED, dtype=np.uint8)
+    expected = np.where(values == 2, 0, 255)
+    palette = Image.fromarray(values, "P")
+    palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+    grey16 = Image.fromarray(values.astype(np.uint16) * 20000)
+    bits = Image.fromarray(values == 2)
+    cases = [(palette, "RGBA", 2), (Image.fromarray(values), "LA", 2), (grey16, "LA", 40000), (bits, "LA", 255)]
+    for image, mode, transparent in cases:
+        back, _, _ = there_and_back(saved(image, transparency=transparent))
+        assert back.mode == mode
+        assert np.array_equal(np.asarray(back.getchannel("A")), expected)
+    colours = np.repeat(values[..., None] * 40, 3, axis=2)
+    back, _, _ = there_and_back(saved(Image.fromarray(colours), transparency=(80, 80, 80)))
+    assert np.array_equal(np.asarray(back.getchannel("A")), expected)
+    steps = RNG.integers(0, 256, TURNED, dtype=np.uint8)
+    palette.putalpha(Image.fromarray(steps))  # mode PA
+    assert np.array_equal(np.asarray(open_alpha(palette)), steps)
+
+
+def open_alpha(image):
+    from nlaic.picture import normalized
+
+    return normalized(image)[0].getchannel("A")
+
+
+def test_sixteen_bits_with_alpha(there_and_back):
+    """PNG of 16 bits, colour and grey: alpha is the upper byte."""
+    for colour, samples in ((6, 4), (4, 2)):
+        rows = RNG.integers(0, 65536, (*TURNED, samples), dtype=np.uint16)
+        body = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+        head = struct.pack(">IIBBBBB", *SIZE, 16, colour, 0, 0, 0)
+        back, _, notes = there_and_back(png_of(head, body))
+        assert back.mode == ("RGBA" if samples == 4 else "LA")
+        assert np.array_equal(np.asarray(back.getchannel("A")), rows[..., -1] >> 8)
+        assert notes == ["16 bits a sample reduced to 8"]
+
+
+def png_of(head, body):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(body)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def grey_png(width, height, depth=8, colour=0, interlace=0, rows=None):
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
+    return png_of(head, bytes(height * (width + 1)) if rows is None else rows)
+
+
+DAMAGED = {
+    "empty": (b"", "must be a PNG"),
+    "no PNG": (b"GIF89a" + bytes(60), "must be a PNG"),
+    "only the start": (grey_png(64, 64)[:20], "must be a PNG"),
+    "wrong size": (grey_png(64, 65), "must be of 64x64 pixels, got 64x65"),
+    "bomb": (grey_png(1 << 20, 1 << 20, rows=b""), "must be of 64x64 pixels, got 1048576x1048576"),
+    "colours": (grey_png(64, 64, colour=2), "must be grey of 1 or 8 bits, got 8 and 02000000"[:30]),
+    "16 bits": (grey_png(64, 64, depth=16), "must be grey of 1 or 8 bits, got 16"),
+    "interlaced": (grey_png(64, 64, interlace=1), "must be grey"),
+    "truncated": (grey_png(64, 64)[:-30], "damaged"),
+    "too few rows": (grey_png(64, 64, rows=bytes(65)), "damaged"),
+    "no zlib": (grey_png(64, 64).replace(b"\x78\x9c", b"\0\0"), "damaged"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_alpha_is_refused_before_anything_is_decoded(case, codec, monkeypatch):
+    content, message = DAMAGED[case]
+    file = container.unpack(codec.compress(smooth_picture(64, 64), 50, effort=1))
+    data = container.pack(file.header, [file.block(0)], {container.ALPHA: content})
+    monkeypatch.setattr(codec, "decode_symbols", None)
+    with pytest.raises(nlaic.FormatError, match=r"^section 129 \(ALPHA\).*" + message):
+        codec.decompress(data)
+
+
+# Grey
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "I;16", "I"])
+def test_grey_is_grey_and_costs_what_it_would_in_rgb(mode, codec):
+    grey = smooth_picture(*SIZE).convert("L")
+    image = grey.convert("1") if mode == "1" else grey
+    if mode[0] == "I":
+        image = Image.fromarray(np.asarray(grey).astype({"I": np.int32, "I;16": np.uint16}[mode]) * 257)
+    assert image.mode == mode
+    plain = grey.convert("1").convert("L") if mode == "1" else grey
+    data, as_rgb = codec.compress(image, 70), codec.compress(plain.convert("RGB"), 70)
+    assert len(data) == len(as_rgb)
+    assert container.unpack(data).block(0) == container.unpack(as_rgb).block(0)
+    back, colour = codec.decompress(data), np.asarray(codec.decompress(as_rgb), float)
+    assert back.mode == "L"
+    assert np.abs(np.asarray(back) - colour @ [0.299, 0.587, 0.114]).max() <= 0.51
+    assert codec.decompress(data, region=(5, 6, 20, 30)).tobytes() == back.crop((5, 6, 25, 36)).tobytes()
+
+
+# Profiles
+
+
+def test_a_p3_photograph_keeps_values_and_profile(there_and_back):
+    image = smooth_picture(*SIZE)
+    back, file, notes = there_and_back(saved(image, icc_profile=P3))
+    assert (back.info["icc_profile"], notes) == (P3, [])
+    plain, without, _ = there_and_back(saved(image))
+    assert np.array_equal(np.asarray(back), np.asarray(plain))
+    assert len(file) == len(without) + len(P3) + 4 + 3
+    for format in ("PNG", "JPEG", "WEBP", "AVIF", "TIFF"):
+        assert Image.open(BytesIO(encode_picture(back, format))).info["icc_profile"] == P3
+
+
+def test_stripped_a_p3_photograph_becomes_srgb(there_and_back):
+    """A colour of P3 to sRGB by the two matrices of the standards; the profile's curve is a gamma of 2.2."""
+    image = Image.new("RGB", SIZE, (180, 120, 90))
+    data = saved(image, "JPEG", quality=100, subsampling=0, icc_profile=P3, exif=camera_exif(1), xmp=XMP)
+    stripped = open_picture(BytesIO(data), strip=True)
+    assert stripped.info == {}
+    to_srgb = np.array([[1.2249, -0.2247, 0], [-0.0420, 1.0419, 0], [-0.0197, -0.0786, 1.0979]])
+    linear = to_srgb @ (np.array([180, 120, 90]) / 255) ** 2.2
+    expected = (1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    assert np.abs(np.asarray(stripped, float) - expected).max() <= 3
+    back, file, notes = there_and_back(data, strip=True)
+    assert (back.info, nlaic.info(file)["sections"]) == ({}, {})
+    assert notes == ["colours converted from 'Display P3' to sRGB"]
+
+
+@pytest.mark.parametrize("icc", [SRGB, matrix_profile([(0.64, 0.33), (0.30, 0.60), (0.15, 0.06)])])
+def test_srgb_needs_no_profile_and_its_name_does_not_matter(icc, codec):
+    image = smooth_picture(*SIZE)
+    plain = codec.compress(image, 50, effort=1)
+    image.info["icc_profile"] = icc
+    # A gamma of 2.2 is not sRGB's curve: only the real one is left out.
+    assert (codec.compress(image, 50, effort=1) == plain) == (icc is SRGB)
+
+
+def test_a_profile_that_is_called_srgb_and_is_not(there_and_back):
+    icc = linear_profile().replace("linear".encode("utf-16-be"), "sRGB l".encode("utf-16-be"))
+    assert there_and_back(saved(smooth_picture(*SIZE), icc_profile=icc))[0].info == {"icc_profile": icc}
+
+
+def test_a_grey_profile_stays_with_a_grey_picture(there_and_back):
+    image = smooth_picture(*SIZE).convert("LA")
+    image.putalpha(Image.fromarray(ragged_alpha()))
+    back, _, _ = there_and_back(saved(image, icc_profile=GREY))
+    assert (back.mode, back.info) == ("LA", {"icc_profile": GREY})
+    stripped, _, notes = there_and_back(saved(image, icc_profile=GREY), strip=True)
+    assert (stripped.mode, stripped.info) == ("LA", {})
+    assert notes == ["colours converted from 'grey' to sRGB"]
+    middle = (np.asarray(back)[..., 0] > 90) & (np.asarray(back)[..., 0] < 160)  # a gamma of 1.2 is lighter there
+    assert np.all(np.asarray(stripped)[..., 0][middle] > np.asarray(back)[..., 0][middle] + 20)
+
+
+@pytest.mark.parametrize("icc", [b"no profile", P3[:200], P3[:128] + bytes(len(P3) - 128), GREY])
+def test_a_profile_that_is_damaged_or_of_another_kind_is_ignored(icc, there_and_back):
+    image = smooth_picture(*SIZE)
+    back, _, notes = there_and_back(saved(image, icc_profile=icc))
+    assert back.info == {}
+    assert len(notes) == 1 and notes[0].startswith("colour profile ignored: ")
+
+
+def test_a_cmyk_jpeg_becomes_rgb(there_and_back):
+    image = Image.new("CMYK", SIZE, (200, 40, 20, 30))
+    for icc in ({}, {"icc_profile": P3}):  # one that does not fit is ignored
+        back, _, notes = there_and_back(saved(image, "JPEG", quality=95, **icc))
+        assert (back.mode, back.info, len(notes)) == ("RGB", {}, len(icc))
+        expected = [55 * 225 / 255, 215 * 225 / 255, 235 * 225 / 255]
+        assert np.abs(np.asarray(back, float).mean((0, 1)) - expected).max() < 8
+
+
+# EXIF and XMP
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_turned_photograph_is_upright_with_its_exif(format, order, there_and_back):
+    exif = camera_exif(6, order)
+    image = smooth_picture(*SIZE)
+    stored = image.transpose(Image.Transpose.ROTATE_90)
+    back, file, notes = there_and_back(saved(stored, format, exif=exif, quality=95))
+    assert (back.size, notes) == (SIZE, [])
+    assert np.abs(np.asarray(back, float) - np.asarray(image)).mean() < 12
+    for found in (back, *(Image.open(BytesIO(encode_picture(back, f))) for f in ("PNG", "JPEG", "WEBP", "AVIF"))):
+        tags = found.getexif()
+        assert tags.get(0x0112, 1) == 1 and tags[0x010F] == "Maker of cameras"
+        assert tags.get_ifd(0x8769)[0x8827] == 400
+        assert tags.get_ifd(0x8769)[0x927C] == b"secret\xff\0note"
+        assert not tags.get_ifd(1)
+    assert nlaic.info(file)["sections"]["EXIF"] == len(camera_exif(1, order, thumbnail=False)) - 6
+    assert back.getexif()[0x0112] == 1
+    assert Image.open(BytesIO(encode_picture(back, "TIFF", warn=notes.append))).getexif()[0x010F] == "Maker of cameras"
+    assert notes == ["of EXIF only title, camera, date and rights are written to TIFF"]
+
+
+def test_xmp_turns_and_is_kept(there_and_back):
+    stored = smooth_picture(*SIZE).transpose(Image.Transpose.ROTATE_90)
+    back, file, _ = there_and_back(saved(stored, "JPEG", xmp=XMP))
+    assert back.size == SIZE
+    assert back.info == {"xmp": XMP.replace(b'"6"', b'"1"')}
+    for format in ("PNG", "JPEG", "WEBP", "AVIF", "TIFF"):
+        assert Image.open(BytesIO(encode_picture(back, format))).info["xmp"] == back.info["xmp"]
+    again, second, _ = there_and_back(encode_picture(back))
+    assert again.info == back.info and nlaic.info(second)["sections"] == nlaic.info(file)["sections"]
+
+
+def test_tags_of_a_tiff_are_those_of_the_picture_and_not_of_its_storage(there_and_back):
+    tags = {0x010F: "Maker", 0x0112: 6, 0x8298: "nobody", 0x8769: {0x8827: 200}}
+    back, _, _ = there_and_back(saved(smooth_picture(*SIZE), "TIFF", tiffinfo=tags))
+    assert back.size == TURNED
+    assert dict(back.getexif()) | {0x8769: 0} == {0x010F: "Maker", 0x8298: "nobody", 0x8769: 0}
+    assert back.getexif().get_ifd(0x8769) == {0x8827: 200}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Possibly corrupt")
+@pytest.mark.parametrize("cut", [8, 14, 20, 40])
+def test_a_damaged_exif_is_left_out(cut, there_and_back):
+    back, _, notes = there_and_back(saved(smooth_picture(*SIZE), exif=camera_exif()[:cut]))
+    assert back.info == {}
+    assert any("damaged" in note for note in notes)
+
+
+def test_exif_of_an_orientation_alone_is_nothing(codec):
+    image = smooth_picture(*SIZE)
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    plain = codec.compress(image, 50, effort=1)
+    image.info["exif"] = exif.tobytes()
+    assert codec.compress(image, 50, effort=1) == plain
+
+
+def test_large_metadata_counts_and_jpeg_says_what_it_cannot_hold(codec):
+    image = smooth_picture(*SIZE)
+    image.info["xmp"] = bytes(range(32, 127)) * 1000
+    image.info["exif"] = camera_exif(thumbnail=False) + bytes(70000)
+    data = codec.compress(image, max_bytes=200_000, effort=1)
+    assert 165_000 < len(data) <= 200_000
+    with pytest.raises(nlaic.NlaicError, match=r"smallest file has 1[67]"):
+        codec.compress(image, max_bytes=100_000, effort=1)
+    assert len(codec.compress(image, max_bytes=5000, effort=1, strip=True)) <= 5000
+    back, notes = codec.decompress(data), []
+    assert back.info["xmp"] == image.info["xmp"]
+    assert Image.open(BytesIO(encode_picture(back, "PNG"))).info["xmp"] == image.info["xmp"]
+    jpeg = Image.open(BytesIO(encode_picture(back, "JPEG", warn=notes.append)))
+    assert not {"exif", "xmp"} & set(jpeg.info)
+    assert notes == [
+        f"EXIF left out, it has {len(back.info['exif'])} bytes and JPEG holds 65533",
+        "XMP left out, it has 95000 bytes and JPEG holds 65504",
+    ]
+
+
+# Written again
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "BMP", "PPM", "JPEG", "AVIF"])
+def test_every_format_takes_every_mode(format, mode):
+    image = smooth_picture(*SIZE).convert(mode[0] if mode[0] == "L" else "RGB")
+    alpha = np.where(np.mgrid[0:70, 0:90][0] < 30, 0, 255).astype(np.uint8)
+    if "A" in mode:
+        image.putalpha(Image.fromarray(alpha))
+    notes = []
+    found = Image.open(BytesIO(encode_picture(image, format, warn=notes.append)))
+    if "A" in mode and format in ("PNG", "WEBP", "TIFF", "AVIF"):
+        assert np.array_equal(np.asarray(found.convert("RGBA"))[..., 3], alpha)
+        assert notes == []
+    elif "A" in mode:
+        assert notes == [f"{format} holds no transparency: it is put over white"]
+        assert np.asarray(found.convert("RGB"))[:20].min() > 245
+    near = np.abs(np.asarray(found.convert("RGB"), float) - np.asarray(image.convert("RGB")))[36:]
+    assert near.mean() < (2 if format in ("JPEG", "AVIF") else 1e-9)
+
+
+def test_a_format_without_metadata_gets_srgb_colours():
+    image, notes = Image.new("RGB", SIZE, (180, 120, 90)), []
+    image.info = {"icc_profile": P3, "exif": camera_exif(1), "xmp": XMP}
+    found = Image.open(BytesIO(encode_picture(image, "PPM", warn=notes.append)))
+    assert found.getpixel((0, 0))[0] > 185
+    assert notes == ["PPM holds no EXIF and no XMP: left out", "colours converted from 'Display P3' to sRGB"]
