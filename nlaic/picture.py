@@ -22,6 +22,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from nlaic.errors import NlaicError
+from nlaic.whole import write_whole
 
 Warn = Callable[[str], None]
 
@@ -119,9 +120,9 @@ def encode_picture(image: Image.Image, format: str = "PNG") -> bytes:
 
 
 def write_picture(image: Image.Image, target: Path | BinaryIO, format: str | None = None) -> None:
-    """Write a picture; without `format` the suffix of the path decides."""
+    """Write a picture; a file whole or not at all. Without `format` the suffix of the path decides."""
     if isinstance(target, Path):
-        target.write_bytes(encode_picture(image, format or output_format(target)))
+        write_whole(target, encode_picture(image, format or output_format(target)))
     else:
         target.write(encode_picture(image, format or "PNG"))
 
