@@ -3,6 +3,11 @@
 One stream a block holds z_hat, then those symbols r of y whose table index is not below the skip threshold, both
 channel by channel, row by row. A table is a list of cumulative frequencies out of 2^16 for the values
 -bound..bound, with an escape slot of zero width at its end, which never occurs: the encoder clamps to the bound.
+
+The coder is native code that looks at no bounds, so they are held here: a payload is refused that is not whole words
+or has a first state that no encoder writes, every table number is one of a table, and behind the payload stand as many
+words as a decoder can read. It must end where an encoder begins: in state 2^31, with no word left. So a payload is
+decoded only if the encoder could have written it, with these tables; for other bytes that is rare.
 """
 
 import importlib.machinery
@@ -23,7 +28,16 @@ from nlaic.errors import FormatError, NlaicError
 TOTAL = 1 << 16
 STATE_MIN = 1 << 31  # a sound stream starts with a state of at least this
 FLUSH = 8  # bytes that end a stream
+WORD = 4  # bytes that it grows and is read by
 MIN_SYMBOLS = 4  # with fewer the coder writes beyond its buffer
+
+# How a decoder in its last state is looked at: by symbols of two tables. The first leaves a state below 2^31, so that the
+# next word comes in below it, only if bits 16..62 were those of 2^31 and bit 15 was not set. With the second, of two
+# halves, a symbol is bit 15 of the state, which is taken out: bits 15..31 of the word, and then bits 0..14 of the state.
+END_WORD = 0x9E3779B9  # behind the payload; any that does not look like others
+END_TABLES = ([[0, TOTAL - 1, TOTAL, TOTAL], [0, TOTAL // 2, TOTAL, TOTAL]], [4, 4], [0, 0])
+END_NUMBERS = [0] + [1] * 32
+END = [0] + [END_WORD >> bit & 1 for bit in range(15, 32)] + [0] * 15
 
 
 @cache
@@ -174,14 +188,15 @@ class EntropyCoder:
             symbols: of y at most, for the padding of the payload.
         """
         state = int.from_bytes(payload[:FLUSH], "little")
-        if len(payload) < FLUSH or not STATE_MIN <= state < 1 << 63:
-            raise FormatError(f"entropy payload of {len(payload)} bytes does not start with a sound state")
+        if len(payload) < FLUSH or len(payload) % WORD or not STATE_MIN <= state < 1 << 63:
+            raise FormatError(f"entropy payload of {len(payload)} bytes does not start with a sound state, or is cut")
         decoder = _ans().RansDecoder()
-        # The decoder has no bounds: give it as many bytes as it could ever read.
-        decoder.set_stream(payload + bytes(4 * (math.prod(shape) + symbols) + FLUSH))
-        tables = np.repeat(z_index, shape[1] * shape[2]).tolist()
+        # After the first state it reads at most a word a symbol.
+        behind = WORD * (math.prod(shape) + symbols + len(END))
+        decoder.set_stream(payload + END_WORD.to_bytes(WORD, "little") + bytes(behind))
+        tables = np.repeat(_numbers(z_index, self.z), shape[1] * shape[2]).tolist()
         z_hat = decoder.decode_stream(tables, *self.z.lists)
-        return YDecoder(self, decoder, np.array(z_hat, np.int32).reshape(shape))
+        return YDecoder(self, decoder, np.array(z_hat, np.int32).reshape(shape), symbols)
 
 
 @dataclass(frozen=True)
@@ -191,10 +206,22 @@ class YDecoder:
     coder: EntropyCoder
     rans: Any
     z_hat: np.ndarray
+    symbols: int  # of y at most
 
     def decode_y(self, index: np.ndarray) -> np.ndarray:
-        """Decode r, int32, shaped as the table indices [C, h, w]."""
+        """Decode r, int32, shaped as the table indices [C, h, w]; the payload must end with it, and can be read once."""
+        if index.size > self.symbols:
+            raise NlaicError(f"symbols of y must be at most {self.symbols}, got {index.size}")
         coded = index >= self.coder.skip
         r = np.zeros(index.shape, np.int32)
-        r[coded] = self.rans.decode_stream(index[coded].tolist(), *self.coder.y.lists)
+        r[coded] = self.rans.decode_stream(_numbers(index[coded], self.coder.y).tolist(), *self.coder.y.lists)
+        if self.rans.decode_stream(END_NUMBERS, *END_TABLES) != END:
+            raise FormatError("entropy payload does not end with its last symbol: it is damaged, or of other weights")
         return r
+
+
+def _numbers(index: np.ndarray, tables: Tables) -> np.ndarray:
+    """Table numbers, all of tables that there are."""
+    if index.size and not 0 <= index.min() <= index.max() < len(tables.bounds):
+        raise FormatError(f"weights: table numbers must be 0..{len(tables.bounds) - 1}, got {index.max()}")
+    return index
