@@ -26,6 +26,7 @@ from nlaic.engine import Engine, Execution, TorchEngine
 from nlaic.entropy import EntropyCoder
 from nlaic.errors import FormatError, NlaicError
 from nlaic.integer import QUALITIES, IntegerScaleNetwork
+from nlaic.patches import Patches, Salvaged
 from nlaic.picture import to_rgb
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
@@ -128,6 +129,7 @@ class Codec:
         realism: float | None = None,
         region: tuple[int, int, int, int] | None = None,
         boundary_filter: bool = True,
+        max_pixels: int = container.MAX_PIXELS,
     ) -> Image.Image:
         """Decode the bytes of a .nlaic file to an RGB picture.
 
@@ -136,14 +138,44 @@ class Codec:
             realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
             region: (x, y, width, height) of the part wanted, in pixels; only the blocks that it needs are decoded.
             boundary_filter: smooth the seams between blocks, where the weights hold a filter for it.
+            max_pixels: a file that says it has more is refused.
 
         Raises:
             FormatError: if the file is damaged, or of other weights.
             NlaicError: if an argument is out of range, or there is no memory for the picture.
         """
-        if realism is not None and not 0 <= realism <= 1:
+        file = container.unpack(data, max_pixels=max_pixels)
+        return self._decode(file, realism or 0.0, region, boundary_filter)
+
+    def salvage(
+        self,
+        data: bytes,
+        *,
+        realism: float | None = None,
+        region: tuple[int, int, int, int] | None = None,
+        boundary_filter: bool = True,
+        max_pixels: int = container.MAX_PIXELS,
+    ) -> Salvaged:
+        """Decode what is intact of a damaged file, its header included, and fill what is not (`nlaic.patches`).
+
+        Arguments and errors are those of `decompress`; seams are smoothed where no block is damaged.
+        """
+        file = container.unpack(data, max_pixels=max_pixels, salvage=True)
+        patches = Patches(file)
+        picture = self._decode(file, realism or 0.0, region, boundary_filter, patches)
+        return Salvaged(picture, tuple(sorted(patches.found)), (*file.damage, *patches.damage))
+
+    def _decode(
+        self,
+        file: container.Container,
+        realism: float,
+        region: tuple[int, int, int, int] | None,
+        boundary_filter: bool,
+        patches: Patches | None = None,
+    ) -> Image.Image:
+        """A file's picture; `patches` stand in for blocks that are damaged, else these are errors."""
+        if not 0 <= realism <= 1:
             raise NlaicError(f"realism must be 0..1, but got {realism}")
-        file = container.unpack(data)
         header = file.header
         if header.model_id != self.weights.model_id:
             raise FormatError(
@@ -156,14 +188,25 @@ class Codec:
         seams = SeamFilter(grid, wanted, network, header.quality) if network else None
         numbers = seams.numbers if seams else sorted(grid.touched_by(wanted))
         canvas = Canvas(grid, numbers)
+
+        def read(number: int) -> Symbols:
+            payload = file.block(number)
+            try:
+                return self.decode_symbols(payload, rate, *grid.padded_size(number))
+            except FormatError as error:
+                raise FormatError(f"{file.block_name(number)}: {error}") from error
+
+        if patches:
+            patches.check(numbers)
         with self.engine.beside_a_worker() as spare:
-            symbols = ahead(
-                lambda n: self.decode_symbols(file.block(n), rate, *grid.padded_size(n)), numbers, enabled=spare
-            )
+            symbols = ahead((lambda n: patches.tried(read, n)) if patches else read, numbers, enabled=spare)
             for number, decoded in zip(numbers, symbols, strict=True):
-                canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism or 0.0))
-                if seams:
+                if decoded:
+                    canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism))
+                if seams and not (patches and patches.found):
                     seams.pasted(canvas, number)
+        if patches:
+            patches.fill(canvas, numbers)
         return canvas.crop(wanted)
 
     def symbols(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:
@@ -293,6 +336,6 @@ def load_for(
     precision: str = "auto",
 ) -> Codec:
     """The codec that a file needs: by its model id, or with the weights given."""
-    file = container.unpack(data)
+    file = container.unpack(data, max_pixels=1 << 48, salvage=True)  # its header; `decompress` looks at all of it
     weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
     return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))

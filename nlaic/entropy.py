@@ -31,9 +31,9 @@ FLUSH = 8  # bytes that end a stream
 WORD = 4  # bytes that it grows and is read by
 MIN_SYMBOLS = 4  # with fewer the coder writes beyond its buffer
 
-# How a decoder in its last state is looked at: by symbols of two tables. The first leaves a state below 2^31, so that the
-# next word comes in below it, only if bits 16..62 were those of 2^31 and bit 15 was not set. With the second, of two
-# halves, a symbol is bit 15 of the state, which is taken out: bits 15..31 of the word, and then bits 0..14 of the state.
+# How a decoder in its last state is looked at: by symbols of two tables. The first leaves a state below 2^31, so that
+# the next word comes in below it, only if bits 16..62 were those of 2^31 and bit 15 was not set. The second is of two
+# halves: a symbol is bit 15 of the state and takes it out; so they are bits 15..31 of the word and 0..14 of the state.
 END_WORD = 0x9E3779B9  # behind the payload; any that does not look like others
 END_TABLES = ([[0, TOTAL - 1, TOTAL, TOTAL], [0, TOTAL // 2, TOTAL, TOTAL]], [4, 4], [0, 0])
 END_NUMBERS = [0] + [1] * 32
@@ -209,7 +209,7 @@ class YDecoder:
     symbols: int  # of y at most
 
     def decode_y(self, index: np.ndarray) -> np.ndarray:
-        """Decode r, int32, shaped as the table indices [C, h, w]; the payload must end with it, and can be read once."""
+        """Decode r, int32, shaped as the table indices [C, h, w]; once, and the payload must end with it."""
         if index.size > self.symbols:
             raise NlaicError(f"symbols of y must be at most {self.symbols}, got {index.size}")
         coded = index >= self.coder.skip

@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     parser = command.Parser(NAME, "Tell what .nlaic files hold.")
     parser.add_argument("inputs", nargs="+", metavar="IN", help="file, or - for standard input")
     parser.add_argument("--json", action="store_true", help="a list with one object a file")
+    command.add_max_pixels(parser)
     args = parser.parse_args(argv)
     command.run(NAME, lambda: _tell_all(args))
 
@@ -30,7 +31,7 @@ def _tell_all(args: argparse.Namespace) -> bool:
     def look(job: Job) -> None:
         """Collect for JSON, print otherwise."""
         data = job.read()
-        found = {"file": job.name, "bytes": len(data), **nlaic.info(data)}
+        found = {"file": job.name, "bytes": len(data), **nlaic.info(data, max_pixels=args.max_pixels)}
         if args.json:
             facts.append(found)
         else:
