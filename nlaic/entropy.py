@@ -7,7 +7,7 @@ channel by channel, row by row. A table is a list of cumulative frequencies out 
 The coder is native code that looks at no bounds, so they are held here: a payload is refused that is not whole words
 or has a first state that no encoder writes, every table number is one of a table, and behind the payload stand as many
 words as a decoder can read. It must end where an encoder begins: in state 2^31, with no word left. So a payload is
-decoded only if the encoder could have written it, with these tables; for other bytes that is rare.
+decoded only if the encoder could have written it with these tables (or if END_WORD is appended, which alters nothing).
 """
 
 import importlib.machinery
@@ -33,11 +33,12 @@ MIN_SYMBOLS = 4  # with fewer the coder writes beyond its buffer
 
 # How a decoder in its last state is looked at: by symbols of two tables. The first leaves a state below 2^31, so that
 # the next word comes in below it, only if bits 16..62 were those of 2^31 and bit 15 was not set. The second is of two
-# halves: a symbol is bit 15 of the state and takes it out; so they are bits 15..31 of the word and 0..14 of the state.
+# halves: a symbol is bit 15 of the state and takes it out. So they are bits 15..31 of the word and 0..14 of the state;
+# then comes a word of zeros, and of it and the word before it the same is told.
 END_WORD = 0x9E3779B9  # behind the payload; any that does not look like others
 END_TABLES = ([[0, TOTAL - 1, TOTAL, TOTAL], [0, TOTAL // 2, TOTAL, TOTAL]], [4, 4], [0, 0])
-END_NUMBERS = [0] + [1] * 32
-END = [0] + [END_WORD >> bit & 1 for bit in range(15, 32)] + [0] * 15
+END_NUMBERS = [0] + [1] * 64
+END = [0, *(END_WORD >> bit & 1 for bit in range(15, 32)), *[0] * 32, *(END_WORD >> bit & 1 for bit in range(15))]
 
 
 @cache
