@@ -17,7 +17,12 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Before that its bytes are on the disk. Where there is an error, Ctrl-C too, it is removed; a killed process leaves
     it, and the next that writes into the folder removes it, an hour later. Nothing happens where it was not written.
+    A link is followed; a device or a pipe is written to itself.
     """
+    target = target.resolve()
+    if target.exists() and not target.is_file():
+        yield target
+        return
     _sweep(target.parent)
     part = target.with_name(f".nlaic-{secrets.token_hex(6)}.part")
     try:

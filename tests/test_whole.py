@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +58,15 @@ def test_what_was_not_written_replaces_nothing(tmp_path):
     with replacing(tmp_path / "a"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_links_are_followed_and_devices_are_not_replaced(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_whole(tmp_path / "link", b"a")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"a"
+    (tmp_path / "null").symlink_to(os.devnull)
+    write_whole(tmp_path / "null", b"a")
+    assert Path(os.devnull).is_char_device()
 
 
 def test_killed_at_random_moments_while_writing(tmp_path):

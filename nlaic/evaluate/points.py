@@ -185,6 +185,6 @@ def features(task: FeatureTask) -> Path:
     parts = [network.features(patches[n : n + 8]) for n in range(0, len(patches), 8)]
     values = np.concatenate(parts) if parts else np.empty((0, row.dims), np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("xb") as stream:
+    with replacing(path) as part, part.open("wb") as stream:
         np.save(stream, values)
     return path

@@ -81,7 +81,7 @@ def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
     shapes: list[tuple[int, int, int]] = []
     unreadable: list[str] = []
     offset = 0
-    with ProcessPoolExecutor(workers) as pool, replacing(pixels) as part, part.open("xb") as out:
+    with ProcessPoolExecutor(workers) as pool, replacing(pixels) as part, part.open("wb") as out:
         decoded = pool.map(_decode_one, files, chunksize=4)
         for file, picture in track(zip(files, decoded, strict=True), "decoding pictures", len(files), transient=True):
             if picture is None:
