@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from nlaic.codec import Codec
+    from nlaic.patches import Salvaged
 
 __all__ = [
     "FormatError",
@@ -31,6 +32,7 @@ __all__ = [
     "info",
     "load",
     "load_for",
+    "salvage",
 ]
 
 plugin.register()
@@ -114,6 +116,7 @@ def decompress(
     realism: float | None = None,
     region: tuple[int, int, int, int] | None = None,
     boundary_filter: bool = True,
+    max_pixels: int = 1 << 30,
     model: str | None = None,
     device: str = "auto",
 ) -> "Image.Image":
@@ -126,6 +129,7 @@ def decompress(
         realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
         region: (x, y, width, height) of the part wanted, in pixels; only the blocks that it needs are decoded.
         boundary_filter: smooth the seams between blocks, where the weights hold a filter for it.
+        max_pixels: a file that says it has more is refused.
         model: name or file of the weights; by default they are found by the file's model id.
         device: `auto`, `cpu` or `cuda`.
 
@@ -134,15 +138,56 @@ def decompress(
         NlaicError: if an argument is out of range, or there is no memory for the picture.
     """
     codec = load_for(data, model=model, device=device)
-    return codec.decompress(data, realism=realism, region=region, boundary_filter=boundary_filter)
+    return codec.decompress(
+        data, realism=realism, region=region, boundary_filter=boundary_filter, max_pixels=max_pixels
+    )
 
 
-def info(data: bytes) -> dict[str, Any]:
+def salvage(
+    data: bytes,
+    *,
+    realism: float | None = None,
+    region: tuple[int, int, int, int] | None = None,
+    boundary_filter: bool = True,
+    max_pixels: int = 1 << 30,
+    model: str | None = None,
+    device: str = "auto",
+) -> "Salvaged":
+    """Decode what is intact of a damaged .nlaic file whose header is sound; a file cut short too.
+
+    Args:
+        data: the file.
+        realism: as for `decompress`, and so are the next three.
+        region: (x, y, width, height) of the part wanted.
+        boundary_filter: smooth the seams, where no block is damaged.
+        max_pixels: of the whole picture.
+        model: name or file of the weights; by default they are found by the file's model id.
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        `picture`, where damaged blocks are filled from what is around them; `blocks`, their numbers, row by row from 0;
+        `damage`, a line for each thing found.
+
+    Raises:
+        FormatError: if the header is damaged, or the file is of other weights.
+        NlaicError: if an argument is out of range, or there is no memory for the picture.
+    """
+    codec = load_for(data, model=model, device=device)
+    return codec.salvage(data, realism=realism, region=region, boundary_filter=boundary_filter, max_pixels=max_pixels)
+
+
+def info(data: bytes, *, max_pixels: int = 1 << 30, salvage: bool = False) -> dict[str, Any]:
     """What the header of a .nlaic file says; needs no weights.
+
+    Args:
+        data: the file.
+        max_pixels: a file that says it has more is refused.
+        salvage: only the header must be sound.
 
     Raises:
         FormatError: if it is not a sound .nlaic file.
     """
     from nlaic import container
 
-    return container.describe(container.unpack(data, known_required=container.KNOWN))
+    found = container.unpack(data, max_pixels=max_pixels, known_required=container.KNOWN, salvage=salvage)
+    return container.describe(found)

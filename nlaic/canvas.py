@@ -10,7 +10,9 @@ from PIL import Image
 
 from nlaic.alpha import filled
 from nlaic.errors import NlaicError
-from nlaic.tiles import Box, Grid, pad
+from nlaic.tiles import Box, Grid, pad, padded
+
+BLOCK_BYTES = 64  # a pixel of a block while it is decoded: less than any network takes
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Canvas:
         )
         self.grid, self.box = grid, (left, top, right, bottom)
         width, height = right - left, bottom - top
-        size = 4 * width * height
+        block = padded(boxes[0][2] - boxes[0][0]) * padded(boxes[0][3] - boxes[0][1])
+        size = 4 * width * height + BLOCK_BYTES * block
         try:
             if size > _memory():  # many systems promise what they do not have, and kill who uses it
                 raise MemoryError

@@ -26,6 +26,7 @@ from nlaic.engine import Engine, Execution, TorchEngine
 from nlaic.entropy import EntropyCoder
 from nlaic.errors import FormatError, NlaicError
 from nlaic.integer import QUALITIES, IntegerScaleNetwork
+from nlaic.patches import Patches, Salvaged
 from nlaic.picture import normalized
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
@@ -131,6 +132,7 @@ class Codec:
         realism: float | None = None,
         region: tuple[int, int, int, int] | None = None,
         boundary_filter: bool = True,
+        max_pixels: int = container.MAX_PIXELS,
     ) -> Image.Image:
         """Decode the bytes of a .nlaic file to a picture of mode RGB, RGBA, L or LA.
 
@@ -141,14 +143,44 @@ class Codec:
             realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
             region: (x, y, width, height) of the part wanted, in pixels; only the blocks that it needs are decoded.
             boundary_filter: smooth the seams between blocks, where the weights hold a filter for it.
+            max_pixels: a file that says it has more is refused.
 
         Raises:
             FormatError: if the file is damaged, or of other weights.
             NlaicError: if an argument is out of range, or there is no memory for the picture.
         """
-        if realism is not None and not 0 <= realism <= 1:
+        file = container.unpack(data, max_pixels=max_pixels, known_required=container.KNOWN)
+        return self._decode(file, realism or 0.0, region, boundary_filter)
+
+    def salvage(
+        self,
+        data: bytes,
+        *,
+        realism: float | None = None,
+        region: tuple[int, int, int, int] | None = None,
+        boundary_filter: bool = True,
+        max_pixels: int = container.MAX_PIXELS,
+    ) -> Salvaged:
+        """Decode what is intact of a damaged file, its header included, and fill what is not (`nlaic.patches`).
+
+        Arguments and errors are those of `decompress`; seams are smoothed where no block is damaged.
+        """
+        file = container.unpack(data, max_pixels=max_pixels, known_required=container.KNOWN, salvage=True)
+        patches = Patches(file)
+        picture = self._decode(file, realism or 0.0, region, boundary_filter, patches)
+        return Salvaged(picture, tuple(sorted(patches.found)), (*file.damage, *patches.damage))
+
+    def _decode(
+        self,
+        file: container.Container,
+        realism: float,
+        region: tuple[int, int, int, int] | None,
+        boundary_filter: bool,
+        patches: Patches | None = None,
+    ) -> Image.Image:
+        """A file's picture; `patches` stand in for blocks that are damaged, else these are errors."""
+        if not 0 <= realism <= 1:
             raise NlaicError(f"realism must be 0..1, but got {realism}")
-        file = container.unpack(data, known_required=container.KNOWN)
         header = file.header
         if header.model_id != self.weights.model_id:
             raise FormatError(
@@ -162,23 +194,23 @@ class Codec:
         seams = SeamFilter(grid, wanted, network, header.quality) if network else None
         numbers = seams.numbers if seams else sorted(grid.touched_by(wanted))
         canvas = Canvas(grid, numbers)
+
+        def read(number: int) -> Symbols:
+            size = grid.padded_size(number)
+            return file.within(number, lambda payload: self.decode_symbols(payload, rate, *size))
+
+        if patches:
+            patches.check(numbers)
         with self.engine.beside_a_worker() as spare:
-            symbols = ahead(
-                lambda n: file.within(n, lambda payload: self.decode_symbols(payload, rate, *grid.padded_size(n))),
-                numbers,
-                enabled=spare,
-            )
+            symbols = ahead((lambda n: patches.tried(read, n)) if patches else read, numbers, enabled=spare)
             for number, decoded in zip(numbers, symbols, strict=True):
-                canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism or 0.0))
-                if seams:
+                if decoded:
+                    canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism))
+                if seams and not (patches and patches.found):
                     seams.pasted(canvas, number)
-        picture = canvas.crop(wanted)
-        if header.grey:
-            picture = picture.convert("L")
-        if alpha:
-            picture.putalpha(alpha)
-        picture.info.update(metadata_of(file))
-        return picture
+        if patches:
+            patches.fill(canvas, numbers)
+        return _whole(canvas.crop(wanted), alpha, file)
 
     def symbols(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:
         """Choose the symbols of a block from y in its own units, float32 [C, h, w]."""
@@ -274,6 +306,16 @@ class Codec:
         return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_SEARCH else 1.0)
 
 
+def _whole(picture: Image.Image, alpha: Image.Image | None, file: container.Container) -> Image.Image:
+    """What was decoded with all that the file holds beside it."""
+    if file.header.grey:
+        picture = picture.convert("L")
+    if alpha:
+        picture.putalpha(alpha)
+    picture.info.update(metadata_of(file))
+    return picture
+
+
 def _part(progress: Progress | None, start: float, end: float) -> Progress:
     """What a part of the work calls with its own share."""
     return lambda share: progress(start + (end - start) * share) if progress else None
@@ -307,6 +349,7 @@ def load_for(
     precision: str = "auto",
 ) -> Codec:
     """The codec that a file needs: by its model id, or with the weights given."""
-    file = container.unpack(data, known_required=container.KNOWN)
+    # The header alone; `decompress` looks at all of it.
+    file = container.unpack(data, max_pixels=1 << 48, known_required=container.KNOWN, salvage=True)
     weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
     return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))

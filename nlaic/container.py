@@ -130,6 +130,7 @@ class Container:
     block_lengths: tuple[int, ...]  # bytes of each payload
     _block_starts: tuple[int, ...] = field(repr=False)
     _data: bytes = field(repr=False)
+    damage: tuple[str, ...] = ()  # what `salvage` left out, a line each
 
     def block(self, number: int) -> bytes:
         """Payload of one block, numbered row by row from 0; a FormatError where its CRC-32 does not fit."""
@@ -171,13 +172,20 @@ def pack(header: Header, blocks: Sequence[bytes], sections: Mapping[int, bytes] 
     return b"".join(piece for part in parts for piece in (part, zlib.crc32(part).to_bytes(CRC_BYTES, "little")))
 
 
-def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS, known_required: frozenset[int] = frozenset()) -> Container:
+def unpack(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    known_required: frozenset[int] = frozenset(),
+    salvage: bool = False,
+) -> Container:
     """Read a file: everything is checked but the blocks' CRC-32, which `Container.block` checks.
 
     A FormatError says what is wrong and where. Refused, too: pictures with width * height above `max_pixels`, and
-    required sections other than those in `known_required`, which the caller interprets.
+    required sections other than those in `known_required`, which the caller interprets. With `salvage` the header
+    alone must be sound: damaged sections are left out, and the file may end anywhere behind it.
     """
-    reader = _Reader(data)
+    reader = _Reader(data, whole=not salvage)
     version = _read_version(reader)
     header = _read_header(reader, max_pixels)
     table = _read_table(reader)
@@ -185,16 +193,23 @@ def unpack(data: bytes, *, max_pixels: int = MAX_PIXELS, known_required: frozens
     _verified(data, 0, reader.position, "header")
     header_bytes = position = reader.position + CRC_BYTES
 
-    sections = {}
+    sections, damage = {}, []
     for tag, length in table.items():
         if tag & REQUIRED and tag not in known_required:
             raise FormatError(f"byte {position}: {_section_name(tag)} is required, but this program does not know it")
-        sections[tag] = _verified(data, position, length, _section_name(tag))
+        try:
+            sections[tag] = _verified(data, position, length, _section_name(tag))
+        except FormatError as error:
+            if not salvage:
+                raise
+            damage.append(str(error))
         position += length + CRC_BYTES
     *starts, end = accumulate((length + CRC_BYTES for length in lengths), initial=position)
-    if end != len(data):
+    if end != len(data) and not salvage:
         raise FormatError(f"byte {end}: nothing may follow the last block, got {len(data) - end} bytes")
-    return Container(header, version, sections, header_bytes, lengths, tuple(starts), data)
+    if end < len(data):
+        damage.append(f"byte {end}: {len(data) - end} bytes follow the last block")
+    return Container(header, version, sections, header_bytes, lengths, tuple(starts), data, tuple(damage))
 
 
 def describe(container: Container) -> dict[str, Any]:
@@ -216,10 +231,15 @@ def describe(container: Container) -> dict[str, Any]:
 
 
 class _Reader:
-    """A place in the header. `left` is what it may still take: the parts known to follow the header are set aside."""
+    """A place in the header. `left` is what it may still take: the parts known to follow the header are set aside.
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.position, self.left = data, 0, len(data) - CRC_BYTES
+    Args:
+        data: the file.
+        whole: these parts must be there.
+    """
+
+    def __init__(self, data: bytes, *, whole: bool) -> None:
+        self.data, self.whole, self.position, self.left = data, whole, 0, len(data) - CRC_BYTES
 
     def take(self, count: int, name: str) -> bytes:
         if count > self.left:
@@ -238,6 +258,8 @@ class _Reader:
     def length(self, name: str) -> int:
         """The length of a part, which is set aside with its CRC-32."""
         start, value = self.position, self.number("length")
+        if not self.whole:
+            return value
         if value + CRC_BYTES > self.left:
             allowed = f"at most {max(self.left - CRC_BYTES, 0)} (the file ends there)"
             raise FormatError(
@@ -296,7 +318,7 @@ def _read_table(reader: _Reader) -> dict[int, int]:
 
 
 def _read_block_lengths(reader: _Reader, header: Header) -> tuple[int, ...]:
-    room = reader.left // (1 + CRC_BYTES)
+    room = reader.left // (1 + CRC_BYTES * reader.whole)
     if header.blocks > room:
         grid = f"{header.columns} x {header.rows}"
         raise FormatError(
@@ -309,6 +331,9 @@ def _read_block_lengths(reader: _Reader, header: Header) -> tuple[int, ...]:
 def _verified(data: bytes, start: int, length: int, name: str) -> bytes:
     """The bytes, held against the CRC-32 behind them."""
     part, stored = data[start : start + length], data[start + length : start + length + CRC_BYTES]
+    if len(stored) < CRC_BYTES:
+        there = max(len(data) - start, 0)
+        raise FormatError(f"byte {start}: the file is truncated, {name} needs {length + CRC_BYTES} bytes, got {there}")
     got = zlib.crc32(part).to_bytes(CRC_BYTES, "little")
     if got != stored:
         raise FormatError(f"byte {start}: {name} is damaged: its CRC-32 must be {stored.hex()}, got {got.hex()}")

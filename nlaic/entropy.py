@@ -28,6 +28,11 @@ payload is damaged or was read by other integers, and a reader refuses the block
 from the last to the first, writes words from the end, and undoes these steps: if x >= frequency[k] * 2^47, the low 32
 bits of x are a word and x = x div 2^32; then x = 2^16 * (x div frequency[k]) + x mod frequency[k] + cumulative[k]. The
 state that it ends with is the first two words.
+
+The coder is native code that looks at no bounds, so they are held here: a payload is refused that is not whole words
+or has a first state that no encoder writes, every table number is one of a table, and behind the payload stand as many
+words as a decoder can read. So a payload is decoded only if the encoder could have written it with these tables (or if
+END_WORD is appended, which alters nothing).
 """
 
 import importlib.machinery
@@ -48,15 +53,17 @@ from nlaic.errors import FormatError, NlaicError
 TOTAL = 1 << 16
 STATE_MIN = 1 << 31  # a sound stream starts with a state of at least this
 FLUSH = 8  # bytes that end a stream
-WORD = 4  # bytes
+WORD = 4  # bytes that it grows and is read by
 MIN_SYMBOLS = 4  # with fewer the coder writes beyond its buffer
 
-# What shows that the decoder has come to the end: two words behind the payload, and what five more symbols are then.
-# Table 0 tells the slots 0 and 1 from all others and shifts the state by 16 bits; table 1 makes the state 65535 times
-# its upper part, and only from 2^15 there, the sound one, is that below 2^31, so that the second word comes in.
-END = (1).to_bytes(WORD, "little") + (1 << 16).to_bytes(WORD, "little")
-END_TABLES = [[0, 1, 2, TOTAL, TOTAL], [0, TOTAL - 1, TOTAL, TOTAL]], [5, 4], [0, 0]
-END_INDICES, END_SYMBOLS = [0, 0, 1, 0, 0], [0, 1, 0, 0, 1]
+# How a decoder in its last state is looked at: by symbols of two tables. The first leaves a state below 2^31, so that
+# the next word comes in below it, only if bits 16..62 were those of 2^31 and bit 15 was not set. The second is of two
+# halves: a symbol is bit 15 of the state and takes it out. So they are bits 15..31 of the word and 0..14 of the state;
+# then comes a word of zeros, and of it and the word before it the same is told.
+END_WORD = 0x9E3779B9  # behind the payload; any that does not look like others
+END_TABLES = ([[0, TOTAL - 1, TOTAL, TOTAL], [0, TOTAL // 2, TOTAL, TOTAL]], [4, 4], [0, 0])
+END_NUMBERS = [0] + [1] * 64
+END = [0, *(END_WORD >> bit & 1 for bit in range(15, 32)), *[0] * 32, *(END_WORD >> bit & 1 for bit in range(15))]
 
 
 @cache
@@ -208,13 +215,14 @@ class EntropyCoder:
         """
         state = int.from_bytes(payload[:FLUSH], "little")
         if len(payload) < FLUSH or len(payload) % WORD or not STATE_MIN <= state < 1 << 63:
-            raise FormatError(f"entropy payload of {len(payload)} bytes does not start with a sound state")
+            raise FormatError(f"entropy payload of {len(payload)} bytes does not start with a sound state, or is cut")
         decoder = _ans().RansDecoder()
-        # The decoder has no bounds: give it as many bytes as it could ever read.
-        decoder.set_stream(payload + END + bytes(WORD * (math.prod(shape) + symbols + len(END_INDICES)) + FLUSH))
-        tables = np.repeat(z_index, shape[1] * shape[2]).tolist()
+        # After the first state it reads at most a word a symbol.
+        behind = WORD * (math.prod(shape) + symbols + len(END))
+        decoder.set_stream(payload + END_WORD.to_bytes(WORD, "little") + bytes(behind))
+        tables = np.repeat(_numbers(z_index, self.z), shape[1] * shape[2]).tolist()
         z_hat = decoder.decode_stream(tables, *self.z.lists)
-        return YDecoder(self, decoder, np.array(z_hat, np.int32).reshape(shape))
+        return YDecoder(self, decoder, np.array(z_hat, np.int32).reshape(shape), symbols)
 
 
 @dataclass(frozen=True)
@@ -224,16 +232,26 @@ class YDecoder:
     coder: EntropyCoder
     rans: Any
     z_hat: np.ndarray
+    symbols: int  # of y at most
 
     def decode_y(self, index: np.ndarray) -> np.ndarray:
-        """Decode r, int32, shaped as the table indices [C, h, w].
+        """Decode r, int32, shaped as the table indices [C, h, w]; to be called once.
 
         Raises:
             FormatError: if the payload does not end with the last symbol.
         """
+        if index.size > self.symbols:
+            raise NlaicError(f"symbols of y must be at most {self.symbols}, got {index.size}")
         coded = index >= self.coder.skip
         r = np.zeros(index.shape, np.int32)
-        r[coded] = self.rans.decode_stream(index[coded].tolist(), *self.coder.y.lists)
-        if self.rans.decode_stream(END_INDICES, *END_TABLES) != END_SYMBOLS:
-            raise FormatError("entropy payload does not end with its last symbol: other symbols were written")
+        r[coded] = self.rans.decode_stream(_numbers(index[coded], self.coder.y).tolist(), *self.coder.y.lists)
+        if self.rans.decode_stream(END_NUMBERS, *END_TABLES) != END:
+            raise FormatError("entropy payload does not end with its last symbol: it is damaged, or of other weights")
         return r
+
+
+def _numbers(index: np.ndarray, tables: Tables) -> np.ndarray:
+    """Table numbers, all of tables that there are."""
+    if index.size and not 0 <= index.min() <= index.max() < len(tables.bounds):
+        raise FormatError(f"weights: table numbers must be 0..{len(tables.bounds) - 1}, got {index.max()}")
+    return index

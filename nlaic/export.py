@@ -19,6 +19,7 @@ from nlaic.nets.build import build, make_settings
 from nlaic.nets.scale import BIAS_UNIT, ScaleLayer
 from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, SKIP, HyperpriorVAE, Rates
 from nlaic.weights import CODECS, SUFFIX, Weights
+from nlaic.whole import write_whole
 
 ROWS_PER_ANCHOR = 4  # rows of the file for each span between two anchors: integers are interpolated linearly
 Z_SCALE_MIN = 0.04  # of z's tables, log-spaced as y's
@@ -124,15 +125,13 @@ def _resampled(rows: np.ndarray, count: int | None) -> np.ndarray:
 
 
 def save_weights(weights: Weights, target: Path) -> Path:
-    """Write the file, to a temporary name first; a folder as target means `<architecture>-<sha8>.safetensors` in it."""
+    """Write the file, whole or not at all; a folder as target means `<architecture>-<sha8>.safetensors` in it."""
     data = weights.to_bytes()
     if target.is_dir():
         import hashlib
 
         target = target / f"{weights.architecture}-{hashlib.sha256(data).hexdigest()[:8]}{SUFFIX}"
-    part = target.with_name(target.name + ".part")
-    part.write_bytes(data)
-    part.replace(target)
+    write_whole(target, data)
     return target
 
 

@@ -34,6 +34,7 @@ from nlaic.metadata import HOLDERS, KEYS, metadata_of, save_options
 from nlaic.notes import Warn, ignore
 from nlaic.plugin import FORMAT, SUFFIX
 from nlaic.profiles import settled
+from nlaic.whole import write_whole
 
 _OUTPUT_FORMATS = {
     ".png": "PNG",
@@ -145,9 +146,9 @@ def encode_picture(image: Image.Image, format: str = "PNG", *, warn: Warn = igno
 
 
 def write_picture(image: Image.Image, target: Path | BinaryIO, format: str | None = None) -> None:
-    """Write a picture; without `format` the suffix of the path decides."""
+    """Write a picture; a file whole or not at all. Without `format` the suffix of the path decides."""
     if isinstance(target, Path):
-        target.write_bytes(encode_picture(image, format or output_format(target)))
+        write_whole(target, encode_picture(image, format or output_format(target)))
     else:
         target.write(encode_picture(image, format or "PNG"))
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import logistic, norm
 
-from nlaic.entropy import END, TOTAL, EntropyCoder, Tables, gaussian_mass, logistic_mass, make_tables
+from nlaic.entropy import TOTAL, EntropyCoder, Tables, gaussian_mass, logistic_mass, make_tables
 from nlaic.errors import FormatError, NlaicError
 
 SCALES = np.array([0.1, 0.17, 0.6, 3.0, 25.0])
@@ -104,23 +104,75 @@ def test_bits_are_those_of_the_frequencies():
             assert bits[number, value + 20] == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("payload", [b"", b"1234567", b"123\0\1\0\0\0!", bytes(8), bytes(80), b"\xff" * 16])
+@pytest.mark.parametrize("payload", [b"", b"1234567", bytes(8), bytes(80), b"\xff" * 16, bytes(4) + b"\x01" + bytes(4)])
 def test_unsound_payloads_are_refused(payload):
     with pytest.raises(FormatError, match="state"):
         CODER.decode_z(payload, np.zeros(4, int), (4, 2, 2), 100)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(min_size=8, max_size=60))
-def test_random_payloads_decode_to_something_within_the_tables(noise):
-    noise = noise[: len(noise) // 4 * 4]
-    payload = noise[:4] + b"\x01\x00\x00\x00" + noise[8:]  # a sound first state, then anything
+def test_random_payloads_stay_within_the_tables_and_are_refused_at_their_end(noise):
+    payload = noise[:4] + b"\x01\x00\x00\x00" + noise[8 : len(noise) // 4 * 4]  # a sound first state, then anything
     z_index = np.array([0, 1, 2, 3])
     decoder = CODER.decode_z(payload, z_index, (4, 3, 3), 6 * 16)
     assert np.all(np.abs(decoder.z_hat) <= Z.bounds[z_index][:, None, None])
     index = np.arange(96).reshape(6, 4, 4).astype(np.uint8) % len(SCALES)
     with pytest.raises(FormatError, match="does not end"):
         decoder.decode_y(index)
+
+
+def decode(payload, block, index=None):
+    z_hat, z_index, r, own = block
+    return CODER.decode_z(payload, z_index, z_hat.shape, r.size).decode_y(own if index is None else index)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_decoded_is_what_the_encoder_writes(seed):
+    """A bit changed, a word lost, added or moved: refused, or the one payload of other symbols."""
+    z_hat, z_index, r, index = block = draw_block(seed)
+    payload, rng = CODER.encode(*block), np.random.default_rng(seed)
+    assert np.array_equal(decode(payload, block), r)
+    others = [payload[:n] + bytes([payload[n] ^ 1 << rng.integers(8)]) + payload[n + 1 :] for n in range(len(payload))]
+    for place in range(0, len(payload) + 1, 4):
+        head, tail = payload[:place], payload[place:]
+        others += [head + b"\xff" * 4 + tail, head + bytes(4) + tail, tail[4:] + head[:4], head[:-4]]
+    refused = 0
+    for other in others:
+        try:
+            half_way = CODER.decode_z(other, z_index, z_hat.shape, r.size)
+            assert CODER.encode(half_way.z_hat, z_index, half_way.decode_y(index), index) == other
+        except FormatError:
+            refused += 1
+    assert refused > 0.6 * len(others)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_symbols_read_with_other_tables_are_found_at_the_end(seed):
+    block = draw_block(seed)
+    index = np.where(block[3] < CODER.skip, block[3], 1 + block[3] % (len(SCALES) - 1))
+    with pytest.raises(FormatError, match="does not end"):
+        decode(CODER.encode(*block), block, index)
+
+
+def test_the_smallest_payload_ends_in_its_first_state():
+    """Symbols that cost next to nothing: no word is written but the state."""
+    z_hat, r = np.zeros((4, 1, 1), np.int32), np.zeros((2, 1, 1), np.int32)
+    block = z_hat, np.zeros(4, int), r, np.zeros((2, 1, 1), np.uint8)
+    payload = CODER.encode(*block)
+    assert len(payload) == 8
+    assert np.array_equal(decode(payload, block), r)
+
+
+def test_more_symbols_than_there_is_room_for_and_numbers_of_no_table_are_refused():
+    z_hat, z_index, r, index = draw_block(0)
+    payload = CODER.encode(z_hat, z_index, r, index)
+    with pytest.raises(NlaicError, match="at most 95, got 96"):
+        CODER.decode_z(payload, z_index, z_hat.shape, 95).decode_y(index)
+    with pytest.raises(FormatError, match=r"table numbers must be 0\.\.4, got 9"):
+        CODER.decode_z(payload, z_index, z_hat.shape, 96).decode_y(index + 5)
+    with pytest.raises(FormatError, match=r"table numbers must be 0\.\.3, got 4"):
+        CODER.decode_z(payload, z_index * 0 + 4, z_hat.shape, 96)
 
 
 @settings(max_examples=60, deadline=None)
@@ -133,7 +185,7 @@ def test_symbols_other_than_those_that_were_written_are_noticed(seed, data):
     payload = CODER.encode(z_hat, z_index, r, index)
     changed = index.copy()
     changed.flat[place] = (changed.flat[place] + data.draw(st.integers(1, len(SCALES) - 1))) % len(SCALES)
-    cases = [(payload, changed), (payload + bytes(4), index), (payload + END[:4], index)]
+    cases = [(payload, changed), (payload + bytes(4), index)]
     for wrong, by in cases + [(payload[:-4], index)] * (len(payload) > 8):
         with pytest.raises(FormatError, match=r"does not end|sound state"):
             CODER.decode_z(wrong, z_index, z_hat.shape, r.size).decode_y(by)

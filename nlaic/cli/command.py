@@ -103,6 +103,17 @@ def add_file_options(parser: Parser) -> None:
     parser.add_argument("--quiet", action="store_true", help="only errors")
 
 
+def add_max_pixels(parser: Parser) -> None:
+    """What a file may claim to hold."""
+    parser.add_argument(
+        "--max-pixels",
+        type=at_least_one,
+        default=1 << 30,
+        metavar="N",
+        help="refuse files that say they hold more; default: 2^30, a gigapixel",
+    )
+
+
 def limit_threads(command: str, threads: int | None) -> None:
     """Hold NumPy's matrix products to the threads asked for (before NumPy is imported); say where it is too many."""
     if threads is None:

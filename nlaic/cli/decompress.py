@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from nlaic.cli import command
 from nlaic.cli.files import Job, check_target, plan, write_output
 from nlaic.cli.progress import Reporter, result_line
+from nlaic.errors import NlaicError
 
 if TYPE_CHECKING:
     from nlaic.codec import Codec
@@ -41,6 +42,12 @@ def make_parser() -> command.Parser:
         "--region", type=command.region, metavar="X,Y,W,H", help="only this part of the picture, in pixels"
     )
     parser.add_argument("--no-boundary-filter", action="store_true", help="leave the seams between blocks as they are")
+    parser.add_argument(
+        "--salvage",
+        action="store_true",
+        help="write what is intact of damaged files too, the rest filled from around it; exit code 1",
+    )
+    command.add_max_pixels(parser)
     return parser
 
 
@@ -61,7 +68,7 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
     format = "PNG" if job.target is None or not job.target.suffix else output_format(job.target)
     check_target(job.target, force=args.force, parents=args.recursive)
     data = job.read()
-    facts = nlaic.info(data)
+    facts = nlaic.info(data, max_pixels=args.max_pixels, salvage=args.salvage)
     model_id = facts["model_id"]
     if model_id not in codecs:
         codecs[model_id] = nlaic.load_for(
@@ -70,11 +77,19 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
         if args.realism and not codecs[model_id].has_second_decoder:
             report.note(codecs[model_id].name, "--realism has no effect, these weights hold no second decoder")
     start = perf_counter()
-    image = codecs[model_id].decompress(
-        data, realism=args.realism, region=args.region, boundary_filter=not args.no_boundary_filter
-    )
+    options = {"realism": args.realism, "region": args.region, "boundary_filter": not args.no_boundary_filter}
+    if args.salvage:
+        salvaged = codecs[model_id].salvage(data, **options, max_pixels=args.max_pixels)
+        image, blocks, damage = salvaged.picture, salvaged.blocks, salvaged.damage
+    else:
+        image, blocks, damage = codecs[model_id].decompress(data, **options, max_pixels=args.max_pixels), (), ()
     seconds = perf_counter() - start
     encoded = encode_picture(image, format, warn=lambda text: report.note(job.name, text))
     write_output(job.target, encoded, force=args.force, parents=args.recursive)
     whole = facts["width"], facts["height"]
     report.line(result_line(job.name, image.size, len(data), seconds, whole))
+    for text in damage:
+        report.note(job.name, text)
+    if damage:
+        filled = f"; filled from around them: {' '.join(map(str, blocks))}" if blocks else ""
+        raise NlaicError(f"damaged, what is intact is written ({facts['blocks']} blocks){filled}")

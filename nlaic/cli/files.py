@@ -1,8 +1,6 @@
 """Which file becomes which, decided before any work; and writing so that no half file ever stands there."""
 
-import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
+from nlaic.whole import replacing
 
 STDIO = "-"
 
@@ -100,15 +99,8 @@ def write_output(target: Path | None, data: bytes, *, force: bool, parents: bool
 
 def _replace(target: Path, data: bytes) -> None:
     """`target` holds all of `data`, or stays as it was."""
-    part = target.with_name(f".nlaic-{secrets.token_hex(6)}.part")
-    try:
-        with part.open("xb") as stream:
-            _write_all(stream.write, data)
-        part.replace(target)
-    except BaseException:  # Ctrl-C too
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
+    with replacing(target) as part, part.open("xb") as stream:
+        _write_all(stream.write, data)
 
 
 def _write_all(write: Callable[[memoryview], int], data: bytes) -> None:

@@ -24,6 +24,7 @@ def make_parser() -> command.Parser:
     parser = command.Parser(NAME, "Tell what .nlaic files hold.")
     parser.add_argument("inputs", nargs="+", metavar="IN", help="file, or - for standard input")
     parser.add_argument("--json", action="store_true", help="a list with one object a file")
+    command.add_max_pixels(parser)
     return parser
 
 
@@ -35,7 +36,7 @@ def _tell_all(args: argparse.Namespace) -> bool:
     def look(job: Job) -> None:
         """Collect for JSON, print otherwise."""
         data = job.read()
-        found = {"file": job.name, "bytes": len(data), **nlaic.info(data)}
+        found = {"file": job.name, "bytes": len(data), **nlaic.info(data, max_pixels=args.max_pixels)}
         if args.json:
             facts.append(found)
         else:

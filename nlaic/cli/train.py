@@ -7,6 +7,7 @@ from typing import Any
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
 from nlaic.version import __version__
+from nlaic.whole import write_whole
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
                 chain = compose_chain(whole, words, lambda overrides: plain(hydra.compose("train", overrides)))
                 weights = run_chain(chain, run, whole["start"])
                 if weights and whole["out"]:
-                    Path(whole["out"]).write_bytes(weights.read_bytes())
+                    write_whole(Path(whole["out"]), weights.read_bytes())
             else:
                 run(plain(config))
         except MissingMandatoryValue as error:

@@ -13,6 +13,7 @@ from nlaic.evaluate import fid, inception
 from nlaic.evaluate.codecs import Coder, parse
 from nlaic.evaluate.metrics import METRICS, Pair, load
 from nlaic.evaluate.store import Entry, Store, as_image, digest, read_pixels, replace
+from nlaic.whole import replacing
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,6 @@ def features(task: FeatureTask) -> Path:
     parts = [network.features(patches[n : n + 8]) for n in range(0, len(patches), 8)]
     values = np.concatenate(parts) if parts else np.empty((0, row.dims), np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{id(task)}.part.npy")
-    np.save(part, values)
-    part.replace(path)
+    with replacing(path) as part, part.open("wb") as stream:
+        np.save(stream, values)
     return path

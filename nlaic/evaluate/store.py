@@ -6,7 +6,6 @@ places of files do not matter. Values of a metric are kept with what they were c
 
 import hashlib
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from nlaic.whole import write_whole
 
 
 def digest(picture: np.ndarray) -> str:
@@ -62,11 +63,9 @@ class Entry:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; several processes may do it at once."""
+    """Write a file whole or not at all, with its folder; several processes may do it at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    write_whole(path, data)
 
 
 def read_pixels(path: Path) -> np.ndarray:

@@ -18,20 +18,19 @@ from rich.progress import Progress as RichProgress
 
 from nlaic.errors import NlaicError
 from nlaic.train.losses import TERMS
+from nlaic.whole import replacing
 
 
 class Checkpoint(pl.Callback):
-    """Write `last.ckpt` every few minutes and at the end, to a temporary name first."""
+    """Write `last.ckpt` every few minutes and at the end, whole or not at all."""
 
     def __init__(self, folder: Path, minutes: float) -> None:
         self.path, self.minutes, self.due = folder / "last.ckpt", minutes, 0.0
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write it now."""
-        part = self.path.with_suffix(".part")
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            part.replace(self.path)
+        with replacing(self.path) as part:  # which the first process writes, and no other
+            trainer.save_checkpoint(part)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         """Save when due."""

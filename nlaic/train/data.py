@@ -5,7 +5,6 @@ Every crop is drawn from (seed, number of the sample) alone, so a run that goes 
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import IterableDataset, get_worker_info
 
 from nlaic.errors import NlaicError
+from nlaic.whole import replacing, write_whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 
@@ -80,8 +80,8 @@ def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
     pixels.parent.mkdir(parents=True, exist_ok=True)
     shapes: list[tuple[int, int, int]] = []
     unreadable: list[str] = []
-    offset, part = 0, pixels.with_suffix(f".{os.getpid()}")
-    with ProcessPoolExecutor(workers) as pool, part.open("wb") as out:
+    offset = 0
+    with ProcessPoolExecutor(workers) as pool, replacing(pixels) as part, part.open("wb") as out:
         decoded = pool.map(_decode_one, files, chunksize=4)
         for file, picture in track(zip(files, decoded, strict=True), "decoding pictures", len(files), transient=True):
             if picture is None:
@@ -89,9 +89,7 @@ def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
                 continue
             shapes.append((offset, picture.shape[0], picture.shape[1]))
             offset += out.write(picture.tobytes())
-    part.replace(pixels)
-    part.write_text(json.dumps([shapes, unreadable]))
-    part.replace(index)
+    write_whole(index, json.dumps([shapes, unreadable]).encode())
 
 
 def _decode_one(file: Path) -> np.ndarray | None:

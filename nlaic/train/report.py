@@ -17,6 +17,7 @@ from nlaic.engine import Execution, TorchEngine
 from nlaic.entropy import coder_is_installed
 from nlaic.integer import QUALITIES
 from nlaic.nets.vae import HyperpriorVAE
+from nlaic.picture import write_picture
 from nlaic.tiles import MULTIPLE, pad
 from nlaic.train.callbacks import shown
 from nlaic.train.data import Pictures
@@ -119,7 +120,7 @@ class Report(pl.Callback):
             rows.append(np.concatenate([np.pad(column, (*space, (0, 0))) for column in columns], 1))
         grid = np.concatenate(rows).astype(np.uint8)
         self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grid).save(self.folder / f"{step:07d}.png")
+        write_picture(Image.fromarray(grid), self.folder / f"{step:07d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("original, decoded, difference", grid, step, dataformats="HWC")

@@ -1,0 +1,119 @@
+"""What is left of a damaged file: intact blocks as they are, the others made up from what is around them.
+
+A damaged block is filled from the pixels along its sides, where these belong to intact blocks: smoothed along the side,
+and weighted by the inverse distance from it. Blocks without such a neighbour come later, beside those that are filled
+by then; where no block is intact, all is grey.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from nlaic.canvas import Canvas
+from nlaic.container import Container
+from nlaic.errors import FormatError
+from nlaic.tiles import Box, Grid
+
+GREY = 128
+DEPTH, SMOOTH = 8, 64  # pixels: how deep a side is looked at, and what a value of it is the mean of along it
+ROWS = 64  # filled at a time: memory
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """What came of a damaged file.
+
+    Attributes:
+        picture: as `decompress` gives it.
+        blocks: numbers of those that are damaged, row by row from 0; of a region, those that it needs.
+        damage: a line for each thing found: blocks, sections, bytes behind the end.
+    """
+
+    picture: Image.Image
+    blocks: tuple[int, ...]
+    damage: tuple[str, ...]
+
+
+class Patches:
+    """The damaged blocks of a file, as they are found."""
+
+    def __init__(self, file: Container) -> None:
+        self.file = file
+        self.found: dict[int, str] = {}  # number to what is wrong
+
+    def check(self, numbers: Iterable[int]) -> None:
+        """Look at the CRC-32 of these blocks."""
+        for number in numbers:
+            self.tried(self.file.block, number)
+
+    def tried(self, work: Callable[[int], Result], number: int) -> Result | None:
+        """What `work` makes of a block; None if the block is damaged, which is kept."""
+        try:
+            return work(number)
+        except FormatError as error:
+            self.found[number] = str(error)
+            return None
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """A line for each."""
+        return tuple(text for _, text in sorted(self.found.items()))
+
+    def fill(self, canvas: Canvas, numbers: Iterable[int]) -> None:
+        """Make up the damaged blocks of those that are on the canvas."""
+        grid, there = canvas.grid, set(numbers) - self.found.keys()
+        missing = sorted(set(numbers) & self.found.keys())
+        while missing:
+            ready = {number: _sides(canvas, grid, number, there) for number in missing}
+            ready = {number: sides for number, sides in ready.items() if sides} or ready
+            for number, sides in ready.items():
+                _fill(canvas, grid.box(number), sides)
+            there |= ready.keys()
+            missing = [number for number in missing if number not in ready]
+
+
+Side = tuple[str, np.ndarray]  # which, and its colours float32 [length, 3]
+
+
+def _sides(canvas: Canvas, grid: Grid, number: int, there: set[int]) -> list[Side]:
+    """The colours around a block, along its sides, left to right or top to bottom."""
+    left, top, right, bottom = grid.box(number)
+    column = number % grid.columns
+    boxes: list[tuple[str, bool, int, Box]] = [
+        ("left", column > 0, number - 1, (left - DEPTH, top, left, bottom)),
+        ("right", column + 1 < grid.columns, number + 1, (right, top, min(right + DEPTH, grid.width), bottom)),
+        ("top", True, number - grid.columns, (left, top - DEPTH, right, top)),
+        ("bottom", True, number + grid.columns, (left, bottom, right, min(bottom + DEPTH, grid.height))),
+    ]
+    sides = []
+    for name, beside, neighbour, box in boxes:
+        if beside and neighbour in there:
+            pixels = canvas.crop(box)
+            upright = pixels if name in ("left", "right") else pixels.transpose(Image.Transpose.TRANSPOSE)
+            line = upright.resize((1, -(-upright.height // SMOOTH)), Image.Resampling.BOX)
+            line = line.resize((1, upright.height), Image.Resampling.BICUBIC)
+            sides.append((name, np.asarray(line, np.float32)[:, 0]))
+    return sides
+
+
+def _fill(canvas: Canvas, box: Box, sides: list[Side]) -> None:
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    x = np.arange(width, dtype=np.float32)[None, :, None] + 1
+    for start in range(0, height, ROWS):
+        rows = slice(start, min(start + ROWS, height))
+        y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None, None] + 1
+        distance = {"left": x, "right": width + 1 - x, "top": y, "bottom": height + 1 - y}
+        total = np.zeros((rows.stop - start, width, 3), np.float32)
+        weights = np.zeros_like(total[..., :1])
+        for name, line in sides:
+            colour = line[rows, None] if name in ("left", "right") else line[None]
+            total += colour / distance[name]
+            weights += 1 / distance[name]
+        pixels = total / weights if sides else np.full_like(total, GREY)
+        canvas.write((left, top + start), np.rint(pixels).clip(0, 255).astype(np.uint8))
