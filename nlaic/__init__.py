@@ -189,5 +189,5 @@ def info(data: bytes, *, max_pixels: int = 1 << 30, salvage: bool = False) -> di
     """
     from nlaic import container
 
-    found = container.unpack(data, max_pixels=max_pixels, known_required=container.KNOWN, salvage=salvage)
+    found = container.unpack(data, max_pixels=max_pixels, salvage=salvage)
     return container.describe(found)

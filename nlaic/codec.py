@@ -149,7 +149,7 @@ class Codec:
             FormatError: if the file is damaged, or of other weights.
             NlaicError: if an argument is out of range, or there is no memory for the picture.
         """
-        file = container.unpack(data, max_pixels=max_pixels, known_required=container.KNOWN)
+        file = container.unpack(data, max_pixels=max_pixels)
         return self._decode(file, realism or 0.0, region, boundary_filter)
 
     def salvage(
@@ -165,7 +165,7 @@ class Codec:
 
         Arguments and errors are those of `decompress`; seams are smoothed where no block is damaged.
         """
-        file = container.unpack(data, max_pixels=max_pixels, known_required=container.KNOWN, salvage=True)
+        file = container.unpack(data, max_pixels=max_pixels, salvage=True)
         patches = Patches(file)
         picture = self._decode(file, realism or 0.0, region, boundary_filter, patches)
         return Salvaged(picture, tuple(sorted(patches.found)), (*file.damage, *patches.damage))
@@ -350,6 +350,6 @@ def load_for(
 ) -> Codec:
     """The codec that a file needs: by its model id, or with the weights given."""
     # The header alone; `decompress` looks at all of it.
-    file = container.unpack(data, max_pixels=1 << 48, known_required=container.KNOWN, salvage=True)
+    file = container.unpack(data, max_pixels=1 << 48, salvage=True)
     weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
     return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))

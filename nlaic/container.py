@@ -176,7 +176,7 @@ def unpack(
     data: bytes,
     *,
     max_pixels: int = MAX_PIXELS,
-    known_required: frozenset[int] = frozenset(),
+    known_required: frozenset[int] = KNOWN,
     salvage: bool = False,
 ) -> Container:
     """Read a file: everything is checked but the blocks' CRC-32, which `Container.block` checks.

@@ -75,9 +75,8 @@ def test_golden_files_hold_the_symbols_that_they_were_made_of(reference, golden,
     data, facts = (FOLDER / f"{name}.nlaic").read_bytes(), GOLDEN[name]
     assert hashlib.sha256(data).hexdigest() == facts["sha256"]
     file = container.unpack(data)
-    header = container.Header(
-        facts["width"], facts["height"], bytes.fromhex(facts["model_id"]), facts["quality"], tuple(facts["block"])
-    )
+    width, height, quality, grey = (facts[part] for part in ("width", "height", "quality", "grey"))
+    header = container.Header(width, height, bytes.fromhex(facts["model_id"]), quality, tuple(facts["block"]), grey)
     assert (file.version, file.header, hashes(file.sections)) == (facts["version"], header, facts["sections"])
     assert golden.model_id == header.model_id
     ours = symbols(golden, data)
@@ -85,7 +84,8 @@ def test_golden_files_hold_the_symbols_that_they_were_made_of(reference, golden,
 
     theirs, blocks = reference.decode(data, MODEL.read_bytes())
     assert (theirs.width, theirs.height, theirs.model_id) == (header.width, header.height, header.model_id.hex())
-    assert (theirs.quality, theirs.block, theirs.sections) == (header.quality, header.block, file.sections)
+    assert (theirs.quality, theirs.block, theirs.grey) == (header.quality, header.block, header.grey)
+    assert theirs.sections == file.sections
     assert same(ours, blocks)
 
 

@@ -5,7 +5,7 @@
 
 The model holds the exact part alone (no networks), so its files have symbols and no picture. What they reach together:
 all 64 table indices, clipped at both ends; symbols that are skipped, symbols at the bounds of their tables; qualities
-on and between the rows; one block and several, cut ones too; every kind of optional section and one unknown.
+on and between the rows; one block and several, cut ones too; every kind of section and one unknown; grey.
 
 `golden.json` and `shipped.json` say of each file what its header holds and the SHA-256 of its sections and of the
 symbols of its blocks (`digest` of tools/reference_decoder.py). The format being frozen, files may be added, but those
@@ -15,13 +15,15 @@ that are there must not change. `--shipped` keeps what is marked `"released": tr
 import argparse
 import hashlib
 import json
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from reference_decoder import digest
 
-from nlaic.container import EXIF, ICC, XMP, Container, Header, pack, unpack
+from nlaic.container import ALPHA, EXIF, ICC, XMP, Container, Header, pack, unpack
 from nlaic.entropy import EntropyCoder, gaussian_mass, logistic_mass, make_tables
 from nlaic.integer import at_quality
 from nlaic.resources import resource_folder
@@ -46,6 +48,7 @@ class Plan:
         quality: 0..1000.
         block: (width, height).
         clamped: share of the symbols that are put at a bound.
+        grey: the flag.
         sections: by tag.
     """
 
@@ -53,7 +56,20 @@ class Plan:
     quality: int
     block: tuple[int, int] = (2048, 1024)
     clamped: float = 0.02
+    grey: bool = False
     sections: tuple[tuple[int, bytes], ...] = ()
+
+
+def alpha_plane(width: int, height: int) -> bytes:
+    """A ramp as a PNG, packed without compression: the same bytes wherever it is made."""
+    rows = b"".join(bytes([0, *(4 * (x + y) % 256 for x in range(width))]) for y in range(height))
+    parts = (
+        (b"IHDR", struct.pack(">II5B", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows, 0)),
+        (b"IEND", b""),
+    )
+    chunks = (struct.pack(">I", len(p)) + kind + p + struct.pack(">I", zlib.crc32(kind + p)) for kind, p in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 PLANS = {
@@ -65,6 +81,7 @@ PLANS = {
     "sections": Plan(
         (64, 64), 1, sections=((ICC, b"not a profile"), (EXIF, b""), (XMP, b"<xmp/>" * 40), (0x7F, bytes(range(256))))
     ),
+    "grey-alpha": Plan((70, 64), 250, grey=True, sections=((ALPHA, alpha_plane(70, 64)),)),
 }
 
 
@@ -129,7 +146,7 @@ def golden_file(weights: Weights, plan: Plan, rng: np.random.Generator) -> bytes
         index = network.indices(z_hat, plan.quality)
         r = drawn(rng, SCALES[index], coder.coded_bounds[index], plan.clamped)
         payloads.append(coder.encode(z_hat, z_index, r, index))
-    header = Header(*plan.size, weights.model_id, plan.quality, plan.block)
+    header = Header(*plan.size, weights.model_id, plan.quality, plan.block, plan.grey)
     return pack(header, payloads, dict(plan.sections))
 
 
@@ -160,6 +177,7 @@ def facts(weights: Weights, data: bytes) -> dict[str, object]:
         "model_id": header.model_id.hex(),
         "quality": header.quality,
         "block": list(header.block),
+        "grey": header.grey,
         "sections": {str(tag): hashlib.sha256(content).hexdigest() for tag, content in file.sections.items()},
         "blocks": block_digests(weights.entropy_coder(), weights, file),
     }

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 MAGIC, VERSION, CODEC = b"\x8bNLC", 1, "1"
-FLAGS = 0  # the bits that have a meaning
+GREY = 1  # flag
 TYPES = {"I8": "|i1", "U8": "|u1", "I16": "<i2", "U16": "<u2", "I32": "<i4", "U32": "<u4", "F16": "<f2", "F32": "<f4"}
 NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "g_s_perceptual.", "boundary.", "discriminator.", "encoder.")
 
@@ -48,6 +48,7 @@ class File:
     model_id: str
     quality: int  # 0..1000
     block: tuple[int, int]  # (width, height) in pixels
+    grey: bool
     sections: dict[int, bytes]
     payloads: list[bytes]
 
@@ -102,7 +103,7 @@ def read_file(data: bytes) -> File:
     check(source.take(4) == MAGIC, "not a .nlaic file")
     version, flags = source.fixed(1), source.fixed(1)
     check(version == VERSION, f"version {version}, not {VERSION}")
-    check(flags & ~FLAGS == 0, f"flags {flags} have no meaning yet")
+    check(flags & ~GREY == 0, f"flags {flags} have no meaning yet")
     side = 1, (1 << 24) - 1
     width, height = source.varint(*side), source.varint(*side)
     model_id, quality = source.take(8).hex(), source.fixed(2)
@@ -119,7 +120,7 @@ def read_file(data: bytes) -> File:
     sections = {tag: source.checked(length, f"section {tag}") for tag, length in table}
     payloads = [source.checked(length, f"block {number}") for number, length in enumerate(lengths)]
     check(source.at == len(data), f"{len(data) - source.at} bytes follow the last block")
-    return File(width, height, model_id, quality, block, sections, payloads)
+    return File(width, height, model_id, quality, block, bool(flags & GREY), sections, payloads)
 
 
 # The weights.
