@@ -64,7 +64,7 @@ CODECS = ("1",)  # ids of the codecs that this program decodes
 
 # SHA-256 of the files that come with the package, by file name.
 PINNED: dict[str, str] = {
-    "light-5ec52ed4.safetensors": "5ec52ed4179e731f94a90422645a28db1ddd7dfb2bd3b0e4413f36a1eda82f57",
+    "light-58f54f4d.safetensors": "58f54f4d035b46b18c4c4555f8be35e4f3921596585aa0214e5c8ad75364e5e1",
 }
 
 

@@ -227,7 +227,7 @@ def encoded(format):
 BAD = {
     "empty": (b"", "empty"),
     "text": (b"this is not a picture, only text that goes on and on", "not a picture"),
-    "nlaic": (b"\x8bNLC" + bytes(60), "damaged or truncated picture: byte 6: width"),
+    "nlaic": (b"\x8bNLC\1" + bytes(60), "damaged or truncated picture: byte 6: width"),
     "bomb": (png(1 << 16, 1 << 15, 8, 2, b""), "too large"),
     "no pixels": (b"P6 0 5 255\n", "damaged|not a picture|at least"),
     "drawing": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "drawing"),

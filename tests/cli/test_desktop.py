@@ -33,7 +33,7 @@ def completed(words):
         (["nlaic-compress", "--executor", "r"], ["ray"]),
         (["nlaic-decompress", "--re"], ["--recursive", "--realism", "--region"]),
         (["nlaic-decompress", "--region", "-"], []),
-        (["nlaic-info", "--"], ["--help", "--version", "--json"]),
+        (["nlaic-info", "--"], ["--help", "--version", "--json", "--max-pixels"]),
         (["nlaic-info", "a"], []),
     ],
 )
