@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from nlaic import plugin
+from nlaic.container import MAX_PIXELS
 from nlaic.errors import FormatError, NlaicError
 from nlaic.version import __version__
 
@@ -77,6 +78,20 @@ def _loaded(name_or_file: str, device: str) -> "Codec":
     return load(name_or_file, device=device)
 
 
+@lru_cache(maxsize=2)
+def _of_model(model_id: bytes, device: str) -> "Codec":
+    from nlaic import codec
+
+    return codec.load_model(model_id, device=device)
+
+
+def _loaded_for(data: bytes, model: str | None, device: str) -> "Codec":
+    """As `load_for`, kept for the next picture."""
+    from nlaic import codec
+
+    return _loaded(model, device) if model else _of_model(codec.model_id_of(data), device)
+
+
 def compress(
     image: "Image.Image",
     quality: float = 50,
@@ -116,7 +131,7 @@ def decompress(
     realism: float | None = None,
     region: tuple[int, int, int, int] | None = None,
     boundary_filter: bool = True,
-    max_pixels: int = 1 << 30,
+    max_pixels: int = MAX_PIXELS,
     model: str | None = None,
     device: str = "auto",
 ) -> "Image.Image":
@@ -137,7 +152,7 @@ def decompress(
         FormatError: if the file is damaged, or of other weights.
         NlaicError: if an argument is out of range, or there is no memory for the picture.
     """
-    codec = load_for(data, model=model, device=device)
+    codec = _loaded_for(data, model, device)
     return codec.decompress(
         data, realism=realism, region=region, boundary_filter=boundary_filter, max_pixels=max_pixels
     )
@@ -149,7 +164,7 @@ def salvage(
     realism: float | None = None,
     region: tuple[int, int, int, int] | None = None,
     boundary_filter: bool = True,
-    max_pixels: int = 1 << 30,
+    max_pixels: int = MAX_PIXELS,
     model: str | None = None,
     device: str = "auto",
 ) -> "Salvaged":
@@ -172,11 +187,11 @@ def salvage(
         FormatError: if the header is damaged, or the file is of other weights.
         NlaicError: if an argument is out of range, or there is no memory for the picture.
     """
-    codec = load_for(data, model=model, device=device)
+    codec = _loaded_for(data, model, device)
     return codec.salvage(data, realism=realism, region=region, boundary_filter=boundary_filter, max_pixels=max_pixels)
 
 
-def info(data: bytes, *, max_pixels: int = 1 << 30, salvage: bool = False) -> dict[str, Any]:
+def info(data: bytes, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) -> dict[str, Any]:
     """What the header of a .nlaic file says; needs no weights.
 
     Args:

@@ -26,13 +26,13 @@ from nlaic.engine import Engine, Execution, TorchEngine
 from nlaic.entropy import EntropyCoder
 from nlaic.errors import FormatError, NlaicError
 from nlaic.integer import QUALITIES, IntegerScaleNetwork
-from nlaic.patches import Patches, Salvaged
+from nlaic.patches import Damage, Patches, Salvaged
 from nlaic.picture import normalized
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
 from nlaic.seams import SeamFilter
 from nlaic.search import PLANS, Block, search
-from nlaic.sections import alpha_of, metadata_of, sections_of
+from nlaic.sections import alpha_of, completed, sections_of
 from nlaic.target import close_to, largest_within
 from nlaic.tiles import MULTIPLE, Grid, region_box
 from nlaic.weights import Weights, find_by_model_id, find_weights
@@ -150,7 +150,7 @@ class Codec:
             NlaicError: if an argument is out of range, or there is no memory for the picture.
         """
         file = container.unpack(data, max_pixels=max_pixels)
-        return self._decode(file, realism or 0.0, region, boundary_filter)
+        return self._decode(file, realism or 0.0, region, boundary_filter, Damage(file))
 
     def salvage(
         self,
@@ -176,9 +176,9 @@ class Codec:
         realism: float,
         region: tuple[int, int, int, int] | None,
         boundary_filter: bool,
-        patches: Patches | None = None,
+        damage: Damage,
     ) -> Image.Image:
-        """A file's picture; `patches` stand in for blocks that are damaged, else these are errors."""
+        """A file's picture; what becomes of damaged blocks, `damage` decides."""
         if not 0 <= realism <= 1:
             raise NlaicError(f"realism must be 0..1, but got {realism}")
         header = file.header
@@ -199,18 +199,16 @@ class Codec:
             size = grid.padded_size(number)
             return file.within(number, lambda payload: self.decode_symbols(payload, rate, *size))
 
-        if patches:
-            patches.check(numbers)
+        damage.look(numbers)
         with self.engine.beside_a_worker() as spare:
-            symbols = ahead((lambda n: patches.tried(read, n)) if patches else read, numbers, enabled=spare)
+            symbols = ahead(lambda n: damage.tried(read, n), numbers, enabled=spare)
             for number, decoded in zip(numbers, symbols, strict=True):
                 if decoded:
                     canvas.paste(number, self.engine.synthesis(self.decoded(decoded, rate), realism))
-                if seams and not (patches and patches.found):
+                if seams and not damage.found:
                     seams.pasted(canvas, number)
-        if patches:
-            patches.fill(canvas, numbers)
-        return _whole(canvas.crop(wanted), alpha, file)
+        damage.fill(canvas, numbers)
+        return completed(canvas.crop(wanted), alpha, file)
 
     def symbols(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:
         """Choose the symbols of a block from y in its own units, float32 [C, h, w]."""
@@ -306,16 +304,6 @@ class Codec:
         return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_SEARCH else 1.0)
 
 
-def _whole(picture: Image.Image, alpha: Image.Image | None, file: container.Container) -> Image.Image:
-    """What was decoded with all that the file holds beside it."""
-    if file.header.grey:
-        picture = picture.convert("L")
-    if alpha:
-        picture.putalpha(alpha)
-    picture.info.update(metadata_of(file))
-    return picture
-
-
 def _part(progress: Progress | None, start: float, end: float) -> Progress:
     """What a part of the work calls with its own share."""
     return lambda share: progress(start + (end - start) * share) if progress else None
@@ -349,7 +337,17 @@ def load_for(
     precision: str = "auto",
 ) -> Codec:
     """The codec that a file needs: by its model id, or with the weights given."""
-    # The header alone; `decompress` looks at all of it.
-    file = container.unpack(data, max_pixels=1 << 48, salvage=True)
-    weights = find_weights(model) if model else find_by_model_id(file.header.model_id)
+    if model:
+        return load(model, device=device, threads=threads, precision=precision)
+    return load_model(model_id_of(data), device=device, threads=threads, precision=precision)
+
+
+def load_model(model_id: bytes, *, device: str = "auto", threads: int | None = None, precision: str = "auto") -> Codec:
+    """The codec of a model id."""
+    weights = find_by_model_id(model_id)
     return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))
+
+
+def model_id_of(data: bytes) -> bytes:
+    """The model that a file names. Its header alone is looked at, so that of a damaged file is known too."""
+    return container.unpack(data, max_pixels=1 << 48, salvage=True).header.model_id

@@ -39,20 +39,38 @@ class Salvaged:
     damage: tuple[str, ...]
 
 
-class Patches:
-    """The damaged blocks of a file, as they are found."""
+class Damage:
+    """What becomes of a file's damaged blocks: here nothing, they are errors.
+
+    Attributes:
+        found: numbers of those that are damaged, and what is wrong with each.
+    """
 
     def __init__(self, file: Container) -> None:
         self.file = file
-        self.found: dict[int, str] = {}  # number to what is wrong
+        self.found: dict[int, str] = {}
 
-    def check(self, numbers: Iterable[int]) -> None:
-        """Look at the CRC-32 of these blocks."""
+    def look(self, numbers: Iterable[int]) -> None:
+        """Before any block is decoded."""
+
+    def tried(self, work: Callable[[int], Result], number: int) -> Result | None:
+        """What `work` makes of a block, None if the block is damaged."""
+        return work(number)
+
+    def fill(self, canvas: Canvas, numbers: Iterable[int]) -> None:
+        """When all others of the blocks are on the canvas."""
+
+
+class Patches(Damage):
+    """They are kept in mind, and made up in the end."""
+
+    def look(self, numbers: Iterable[int]) -> None:
+        """Find those whose CRC-32 does not fit, so that no seam is smoothed beside them."""
         for number in numbers:
             self.tried(self.file.block, number)
 
     def tried(self, work: Callable[[int], Result], number: int) -> Result | None:
-        """What `work` makes of a block; None if the block is damaged, which is kept."""
+        """See `Damage`; the damage is kept."""
         try:
             return work(number)
         except FormatError as error:

@@ -8,10 +8,10 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
+from nlaic.container import MAGIC
 from nlaic.errors import NlaicError
 
 FORMAT, SUFFIX, MIME = "NLAIC", ".nlaic", "image/x-nlaic"
-_MAGIC = b"\x8bNLC"  # as in nlaic.container, which need not be imported for other files
 _OPTIONS = ("quality", "bpp", "max_bytes", "effort", "model", "block", "strip", "device")
 _METADATA = ("exif", "xmp", "icc_profile")
 
@@ -53,7 +53,7 @@ class NlaicImageFile(ImageFile.ImageFile):
 
 
 def _accept(prefix: bytes) -> bool:
-    return prefix.startswith(_MAGIC)
+    return prefix.startswith(MAGIC)
 
 
 def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:

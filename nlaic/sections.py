@@ -34,3 +34,13 @@ def metadata_of(file: Container) -> dict[str, bytes]:
     if "exif" in found:
         found["exif"] = exif.PREFIX + found["exif"]
     return found
+
+
+def completed(picture: Image.Image, alpha: Image.Image | None, file: Container) -> Image.Image:
+    """What was decoded, with all that the file holds beside its blocks."""
+    if file.header.grey:
+        picture = picture.convert("L")
+    if alpha:
+        picture.putalpha(alpha)
+    picture.info.update(metadata_of(file))
+    return picture

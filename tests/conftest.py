@@ -1,11 +1,17 @@
 """Shared fixtures: an untrained `light` as a weights file, and pictures made from noise."""
 
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from nlaic.codec import Codec, load
+from nlaic.picture import open_picture
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -43,6 +49,37 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.normal_(p, std=0.2 * p[0].numel() ** -0.5)
     weights = export(net, "light", settings.to_dict(), (settings.lambda_min, settings.lambda_max), pictures)
     return save_weights(weights, tmp_path_factory.mktemp("weights") / "tiny-00000000.safetensors")
+
+
+@pytest.fixture(scope="session")
+def codec(tiny_model: Path) -> Codec:
+    """`tiny_model` on one thread of the processor."""
+    return load(str(tiny_model), device="cpu", threads=1)
+
+
+@pytest.fixture
+def there_and_back(codec: Codec) -> Callable[..., tuple[Image.Image, bytes, list[str]]]:
+    """As the commands do it: a file's bytes to a picture, compressed and decompressed; the picture, file and notes."""
+
+    def go(data: bytes, strip: bool = False, **options: Any) -> tuple[Image.Image, bytes, list[str]]:
+        notes: list[str] = []
+        picture = open_picture(BytesIO(data), strip=strip, warn=notes.append)
+        file = codec.compress(picture, 80, effort=1, strip=strip)
+        return codec.decompress(file, **options), file, notes
+
+    return go
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small tree of pictures, with one file that is none, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = tmp_path / "photos"
+    (root / "more").mkdir(parents=True)
+    for seed in range(4):
+        smooth_picture(160 + 16 * seed, 140, seed).save(root / ("more" if seed % 2 else "") / f"{seed}.png")
+    (root / "broken.jpg").write_bytes(b"not a picture")
+    return root
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import nlaic
 from nlaic.ahead import ahead
 from nlaic.canvas import Canvas
-from nlaic.codec import Codec, load
+from nlaic.codec import load
 from nlaic.tiles import Grid
 from tests.conftest import smooth_picture
 
@@ -34,11 +34,6 @@ width, height = 3072, 2560
 run(width, height, (256, 256))
 print((peak() - small) / (width * height))
 """
-
-
-@pytest.fixture(scope="module")
-def codec(tiny_model) -> Codec:
-    return load(str(tiny_model), device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
 from nlaic.train.setup import settings_from
 from nlaic.weights import find_weights
-from tests.test_train import SMALL, folder  # noqa: F401
+from tests.test_train import SMALL
 
 CONF = resource_folder("conf")
 RUNS = sorted(file.stem for file in (CONF / "run").glob("*.yaml"))
@@ -54,7 +54,7 @@ def plain(words):
     return OmegaConf.to_container(composed(*words), resolve=True)
 
 
-def small_chain(folder, out, *more):  # noqa: F811
+def small_chain(folder, out, *more):
     stages = {"rd": "rd", "discriminator": "discriminator", "adversarial": "adversarial_safe", "boundary": "boundary"}
     words = [SMALL, "loss=mse", f"data.root={folder}", "data.holdout=4", "sampling.batch=1", "sampling.patch=128"]
     words += ["trainer.precision=32-true", f"dir={out}", *more]
@@ -64,7 +64,7 @@ def small_chain(folder, out, *more):  # noqa: F811
     return words, OmegaConf.to_container(config)
 
 
-def test_a_chain_goes_from_stage_to_stage(folder, tmp_path, capsys):  # noqa: F811
+def test_a_chain_goes_from_stage_to_stage(folder, tmp_path, capsys):
     words, config = small_chain(folder, tmp_path / "runs", "steps=1")
     chain = compose_chain(config, words, plain)
     last = run_chain(chain, run)
@@ -80,7 +80,7 @@ def test_a_chain_goes_from_stage_to_stage(folder, tmp_path, capsys):  # noqa: F8
     assert "done: rd, discriminator, adversarial, boundary" in capsys.readouterr().out
 
 
-def test_a_chain_stops_where_a_link_does(folder, tmp_path):  # noqa: F811
+def test_a_chain_stops_where_a_link_does(folder, tmp_path):
     words, config = small_chain(folder, tmp_path / "runs", "minutes=4")
     chain = compose_chain(config, words, plain)
     assert [inner["minutes"] for inner in chain.values()] == [1.0] * 4

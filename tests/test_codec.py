@@ -11,15 +11,10 @@ from PIL import Image
 
 import nlaic
 from nlaic import container
-from nlaic.codec import Codec, load
+from nlaic.codec import Codec
 from nlaic.rates import quality_number, rate_at
 from nlaic.tiles import padded
 from tests.conftest import smooth_picture
-
-
-@pytest.fixture(scope="module")
-def codec(tiny_model) -> Codec:
-    return load(str(tiny_model), device="cpu", threads=1)
 
 
 def psnr(a, b) -> float:

@@ -9,7 +9,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from nlaic.train.data import Augmentation, Crops, Pictures, SampleNoise, load_pictures, shares
-from tests.test_train import folder  # noqa: F401
 
 
 def test_a_sample_has_its_own_noise():
@@ -25,7 +24,7 @@ def test_processes_share_every_batch():
     assert parts == [[[8, 9], [12, 13]], [[10, 11], [14, 15]]]
 
 
-def test_crops_depend_on_their_number_alone(folder, tmp_path):  # noqa: F811
+def test_crops_depend_on_their_number_alone(folder, tmp_path):
     pictures = load_pictures(folder, tmp_path / "memory")
     assert len(pictures) == 4 and len(pictures.unreadable) == 1
     crops, later = (Crops([(pictures, 1.0)], 64, 5.0, 3, shares(first, 2, 0, 1)) for first in (0, 6))
@@ -68,6 +67,6 @@ def test_a_crop_is_a_part_of_its_picture(augmentation):
     assert len(seen) == 4 if augmentation.crop == "grid" else len(seen) > 40
 
 
-def test_held_out_pictures_are_apart(folder, tmp_path):  # noqa: F811
+def test_held_out_pictures_are_apart(folder, tmp_path):
     kept, held = load_pictures(folder, tmp_path / "memory").split(3)
     assert len(kept) == 2 and len(held) == 2 and not set(kept.shapes) & set(held.shapes)

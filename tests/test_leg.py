@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nlaic.weights import find_weights
-from tests.test_train import SMALL, folder  # noqa: F401
+from tests.test_train import SMALL
 
 TOOL = Path(__file__).parents[1] / "tools" / "leg.py"
 NOT_THERE = ("hydra", "omegaconf", "compressai", "piq", "lpips", "platformdirs")
@@ -24,7 +24,7 @@ def leg(*words, blocked=()):
 
 
 @pytest.fixture
-def words(folder):  # noqa: F811
+def words(folder):
     return [SMALL, f"data.root={folder}", "data.holdout=0", "sampling.batch=1", "sampling.patch=64", "steps=3"]
 
 

@@ -7,7 +7,6 @@ from PIL import Image
 import nlaic
 from nlaic import container
 from nlaic.cli import decompress
-from nlaic.codec import Codec, load
 from nlaic.container import unpack
 from nlaic.patches import GREY
 from nlaic.tiles import Grid
@@ -15,11 +14,6 @@ from tests.conftest import smooth_picture
 
 SIZE, BLOCK = (300, 170), (128, 64)  # 3 x 3 blocks
 GRID = Grid(*SIZE, BLOCK)
-
-
-@pytest.fixture(scope="module")
-def codec(tiny_model) -> Codec:
-    return load(str(tiny_model), device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")

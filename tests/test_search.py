@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nlaic.codec import Codec, load
+from nlaic.codec import Codec
 from nlaic.errors import NlaicError
 from nlaic.rates import rate_at
 from nlaic.search import PLANS, Block, Objective, Plan, search
@@ -15,11 +15,6 @@ from nlaic.tiles import pad
 from tests.conftest import smooth_picture
 
 SIZE = (100, 150)  # padded to 128 x 192
-
-
-@pytest.fixture(scope="module")
-def codec(tiny_model) -> Codec:
-    return load(str(tiny_model), device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, D
 from nlaic.train.run import run
 from nlaic.weights import NOT_IN_ID, find_weights
 from tests.conftest import batch, smooth_picture
-from tests.test_train import config, folder, short_run  # noqa: F401
+from tests.test_train import config, short_run
 
 MSE = Distortion()
 
@@ -120,13 +120,13 @@ def test_steps_across_boundaries_are_weighed(net, x):
     assert terms[0] == pytest.approx(1, abs=0.02) and terms[1] - terms[0] == pytest.approx(0.5, abs=0.01)
 
 
-def later(name, folder, out, start, *more):  # noqa: F811
+def later(name, folder, out, start, *more):
     common = [f"stage={name}", f"start={start}", f"data.root={folder}", "data.holdout=4", f"dir={out}", "steps=2"]
     return run(config(*common, "sampling.batch=1", "sampling.patch=128", "trainer.precision=32-true", *more))
 
 
 @pytest.mark.parametrize("kind", ["adversarial", "adversarial_safe"])
-def test_four_stages_make_one_file(folder, tmp_path, kind):  # noqa: F811
+def test_four_stages_make_one_file(folder, tmp_path, kind):
     first = short_run(folder, tmp_path / "rd", 4)
     second = later("discriminator", folder, tmp_path / "d", first)
     third = later(kind, folder, tmp_path / "a", second)
@@ -157,7 +157,7 @@ def test_four_stages_make_one_file(folder, tmp_path, kind):  # noqa: F811
         (["stage=boundary", "start=/nowhere.safetensors", "sampling.patch=128"], "nowhere"),
     ],
 )
-def test_what_cannot_work_is_one_clear_error(folder, tmp_path, tiny_model, overrides, message):  # noqa: F811
+def test_what_cannot_work_is_one_clear_error(folder, tmp_path, tiny_model, overrides, message):
     words = [word.format(model=tiny_model) for word in overrides]
     with pytest.raises(NlaicError, match=message):
         run(config(f"data.root={folder}", f"dir={tmp_path}/run", "steps=1", "sampling.batch=1", *words))

@@ -26,18 +26,6 @@ from tests.conftest import smooth_picture
 SMALL = "model.settings={analysis:[[8,1],[16,1]],synthesis:[[8,1],[16,1]],context:8}"
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A small tree of pictures, with one file that is none, and a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    root = tmp_path / "photos"
-    (root / "more").mkdir(parents=True)
-    for seed in range(4):
-        smooth_picture(160 + 16 * seed, 140, seed).save(root / ("more" if seed % 2 else "") / f"{seed}.png")
-    (root / "broken.jpg").write_bytes(b"not a picture")
-    return root
-
-
 def config(*overrides):
     with initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
         return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)

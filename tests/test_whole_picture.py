@@ -1,7 +1,6 @@
 """What a picture is beside its colours comes back: alpha, grey, profile, EXIF, XMP; and what is wrong is refused."""
 
 import struct
-import zlib
 from io import BytesIO
 
 import numpy as np
@@ -10,7 +9,6 @@ from PIL import Image, ImageCms
 
 import nlaic
 from nlaic import container
-from nlaic.codec import Codec, load
 from nlaic.picture import encode_picture, open_picture
 from tests.conftest import smooth_picture
 from tests.test_picture import linear_profile
@@ -19,24 +17,6 @@ RNG = np.random.default_rng(5)
 SIZE = (90, 70)
 TURNED = SIZE[::-1]
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-
-
-@pytest.fixture(scope="module")
-def codec(tiny_model) -> Codec:
-    return load(str(tiny_model), device="cpu", threads=1)
-
-
-@pytest.fixture
-def there_and_back(codec):
-    """As the commands do it: a file's bytes to a picture, compressed and decompressed; the picture, file and notes."""
-
-    def go(data, strip=False, **options):
-        notes = []
-        picture = open_picture(BytesIO(data), strip=strip, warn=notes.append)
-        file = codec.compress(picture, 80, effort=1, strip=strip)
-        return codec.decompress(file, **options), file, notes
-
-    return go
 
 
 def saved(image, format="PNG", **options):
@@ -114,137 +94,6 @@ def ragged_alpha():
     alpha[:40, :50] = 0
     alpha[50:, 60:] = 255
     return alpha
-
-
-# Alpha
-
-
-@pytest.mark.parametrize("two", [False, True])
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_comes_back_exactly(mode, two, there_and_back):
-    alpha = ragged_alpha() // 128 * 255 if two else ragged_alpha()
-    image = smooth_picture(*SIZE).convert(mode[:-1])
-    image.putalpha(Image.fromarray(alpha))
-    back, file, notes = there_and_back(saved(image))
-    assert back.mode == mode and notes == []
-    assert np.array_equal(np.asarray(back.getchannel("A")), alpha)
-    seen = alpha == 255
-    difference = np.asarray(back, float)[seen][:, :-1] - np.asarray(image, float)[seen][:, :-1]
-    assert np.sqrt(np.mean(difference**2)) < 15
-    assert nlaic.info(file)["grey"] == (mode == "LA")
-
-
-def test_alpha_that_is_opaque_is_left_out(codec):
-    image = smooth_picture(*SIZE)
-    assert codec.compress(image.convert("RGBA"), 50) == codec.compress(image, 50)
-    assert codec.compress(image.convert("L").convert("LA"), 50) == codec.compress(image.convert("L"), 50)
-
-
-def test_a_region_has_the_alpha_of_the_region(codec):
-    image = smooth_picture(*SIZE)
-    image.putalpha(Image.fromarray(ragged_alpha()))
-    data = codec.compress(image, 50, block=(64, 64), effort=1)
-    part = codec.decompress(data, region=(20, 30, 60, 25))
-    assert np.array_equal(np.asarray(part), np.asarray(codec.decompress(data))[30:55, 20:80])
-
-
-def test_what_cannot_be_seen_costs_little_and_makes_no_halo(codec):
-    """Noise under alpha 0 costs less than half of what it would, and what is seen is as good as without it."""
-    pixels = np.asarray(smooth_picture(192, 128)).copy()
-    hidden = np.hypot(*(np.mgrid[0:128, 0:192] - np.array([64, 96])[:, None, None])) < 60
-    noisy = pixels.copy()
-    noisy[hidden] = RNG.integers(0, 256, (hidden.sum(), 3))
-    image = Image.fromarray(noisy)
-    image.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
-    data = codec.compress(image, 60)
-    assert len(data) < 0.5 * len(codec.compress(image.convert("RGB"), 60))
-    error = np.asarray(codec.decompress(data).convert("RGB"), float) - pixels
-    alone = np.asarray(codec.decompress(codec.compress(Image.fromarray(pixels), 60)), float) - pixels
-    assert np.mean(error[~hidden] ** 2) < 1.1 * np.mean(alone[~hidden] ** 2)
-
-
-def test_nothing_to_see(codec):
-    noise = Image.fromarray(RNG.integers(0, 256, (*TURNED, 3), dtype=np.uint8))
-    noise.putalpha(0)
-    data = codec.compress(noise, 50)
-    assert codec.decompress(data).getextrema()[3] == (0, 0)
-    assert len(data) < len(codec.compress(noise.convert("RGB"), 50)) / 4
-
-
-def test_transparent_colours_of_every_mode_are_alpha(there_and_back):
-    values = RNG.integers(0, 4, TURNED, dtype=np.uint8)
-    expected = np.where(values == 2, 0, 255)
-    palette = Image.fromarray(values, "P")
-    palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
-    grey16 = Image.fromarray(values.astype(np.uint16) * 20000)
-    bits = Image.fromarray(values == 2)
-    cases = [(palette, "RGBA", 2), (Image.fromarray(values), "LA", 2), (grey16, "LA", 40000), (bits, "LA", 255)]
-    for image, mode, transparent in cases:
-        back, _, _ = there_and_back(saved(image, transparency=transparent))
-        assert back.mode == mode
-        assert np.array_equal(np.asarray(back.getchannel("A")), expected)
-    colours = np.repeat(values[..., None] * 40, 3, axis=2)
-    back, _, _ = there_and_back(saved(Image.fromarray(colours), transparency=(80, 80, 80)))
-    assert np.array_equal(np.asarray(back.getchannel("A")), expected)
-    steps = RNG.integers(0, 256, TURNED, dtype=np.uint8)
-    palette.putalpha(Image.fromarray(steps))  # mode PA
-    assert np.array_equal(np.asarray(open_alpha(palette)), steps)
-
-
-def open_alpha(image):
-    from nlaic.picture import normalized
-
-    return normalized(image)[0].getchannel("A")
-
-
-def test_sixteen_bits_with_alpha(there_and_back):
-    """PNG of 16 bits, colour and grey: alpha is the upper byte."""
-    for colour, samples in ((6, 4), (4, 2)):
-        rows = RNG.integers(0, 65536, (*TURNED, samples), dtype=np.uint16)
-        body = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
-        head = struct.pack(">IIBBBBB", *SIZE, 16, colour, 0, 0, 0)
-        back, _, notes = there_and_back(png_of(head, body))
-        assert back.mode == ("RGBA" if samples == 4 else "LA")
-        assert np.array_equal(np.asarray(back.getchannel("A")), rows[..., -1] >> 8)
-        assert notes == ["16 bits a sample reduced to 8"]
-
-
-def png_of(head, body):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(body)), chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
-def grey_png(width, height, depth=8, colour=0, interlace=0, rows=None):
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
-    return png_of(head, bytes(height * (width + 1)) if rows is None else rows)
-
-
-DAMAGED = {
-    "empty": (b"", "must be a PNG"),
-    "no PNG": (b"GIF89a" + bytes(60), "must be a PNG"),
-    "only the start": (grey_png(64, 64)[:20], "must be a PNG"),
-    "wrong size": (grey_png(64, 65), "must be of 64x64 pixels, got 64x65"),
-    "bomb": (grey_png(1 << 20, 1 << 20, rows=b""), "must be of 64x64 pixels, got 1048576x1048576"),
-    "colours": (grey_png(64, 64, colour=2), "must be grey of 1 or 8 bits, got 8 and 02000000"[:30]),
-    "16 bits": (grey_png(64, 64, depth=16), "must be grey of 1 or 8 bits, got 16"),
-    "interlaced": (grey_png(64, 64, interlace=1), "must be grey"),
-    "truncated": (grey_png(64, 64)[:-30], "damaged"),
-    "too few rows": (grey_png(64, 64, rows=bytes(65)), "damaged"),
-    "no zlib": (grey_png(64, 64).replace(b"\x78\x9c", b"\0\0"), "damaged"),
-}
-
-
-@pytest.mark.parametrize("case", DAMAGED)
-def test_a_damaged_alpha_is_refused_before_anything_is_decoded(case, codec, monkeypatch):
-    content, message = DAMAGED[case]
-    file = container.unpack(codec.compress(smooth_picture(64, 64), 50, effort=1))
-    data = container.pack(file.header, [file.block(0)], {container.ALPHA: content})
-    monkeypatch.setattr(codec, "decode_symbols", None)
-    with pytest.raises(nlaic.FormatError, match=r"^section 129 \(ALPHA\).*" + message):
-        codec.decompress(data)
 
 
 # Grey

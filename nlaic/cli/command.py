@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 from nlaic.ahead import processors
 from nlaic.cli.files import Job, UsageError
 from nlaic.cli.progress import Reporter, StopError, reason, say
+from nlaic.container import MAX_PIXELS
 from nlaic.errors import NlaicError
 from nlaic.version import __version__
 
@@ -108,7 +109,7 @@ def add_max_pixels(parser: Parser) -> None:
     parser.add_argument(
         "--max-pixels",
         type=at_least_one,
-        default=1 << 30,
+        default=MAX_PIXELS,
         metavar="N",
         help="refuse files that say they hold more; default: 2^30, a gigapixel",
     )
