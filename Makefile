@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet -c constraints.txt
 IMAGE  ?=
-ALL     = train,eval,classic,cluster,demo,dev
+ALL     = export,train,eval,classic,cluster,demo,dev
 
 .PHONY: demo test lint types clean
 

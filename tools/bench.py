@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nlaic.cli.command import block_size
+from nlaic.engine import ENGINES, PRECISIONS, Execution
 from nlaic.picture import read_picture
 from nlaic.weights import find_weights
 
@@ -43,6 +44,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def execution(arguments: argparse.Namespace) -> Execution:
+    return Execution(device="cpu", precision=arguments.precision, engine=arguments.engine)
+
+
 def cropped(picture: Image.Image, name: str) -> Image.Image:
     side = CROPPED.get(name)
     return picture.crop((0, 0, min(side, picture.width), min(side, picture.height))) if side else picture
@@ -52,7 +57,7 @@ def there_and_back(start: Callable[[], None], name: str, path: Path, arguments: 
     """In a process of its own, for its peak of memory."""
     limit_threads(arguments.threads)
     picture = cropped(load(path, arguments), name)
-    contender = make(name, picture, arguments.bpp, arguments.precision)
+    contender = make(name, picture, arguments.bpp, execution(arguments))
     start()
     contender.decode(contender.encode(picture))
 
@@ -68,7 +73,7 @@ def compare(path: Path, arguments: argparse.Namespace) -> Table:
     """All codecs in turn."""
     picture = load(path, arguments)
     names = arguments.codecs.split(",")
-    codecs = {name: make(name, cropped(picture, name), arguments.bpp, arguments.precision) for name in names}
+    codecs = {name: make(name, cropped(picture, name), arguments.bpp, execution(arguments)) for name in names}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     bits = {}
     for turn in range(arguments.turns + 1):  # the first warms up
@@ -107,7 +112,7 @@ def draw_sizes(path: Path, arguments: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
     picture, name = load(path, arguments), arguments.codecs.split(",")[0]
-    codec = make(name, picture, arguments.bpp, arguments.precision)
+    codec = make(name, picture, arguments.bpp, execution(arguments))
     points = []
     for megapixels in (m for m in MEGAPIXELS if m <= arguments.largest):
         image = tiled(picture, megapixels)
@@ -185,7 +190,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--patience", type=float, default=20.0, help="seconds; what takes longer is timed once")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of our transforms; default: by the processor")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="of our transforms")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of our transforms")
     parser.add_argument("--crop", type=block_size, help="WxH of the left upper corner")
     parser.add_argument("--peaks", action="store_true", help="measure each codec's peak memory, in its own process")
     parser.add_argument("--sizes", type=Path, metavar="PNG")

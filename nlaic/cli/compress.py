@@ -48,7 +48,7 @@ def make_parser() -> command.Parser:
         "--effort",
         type=command.effort,
         default=3,
-        help="1 (fast) to 9 (smallest, takes minutes a megapixel); default: 3",
+        help="1 (fast) to 9 (smallest, takes minutes a megapixel; 8 and 9 need torch); default: 3",
     )
     parser.add_argument("--model", default="light", metavar="NAME|FILE", help="weights; default: light")
     parser.add_argument(
@@ -122,8 +122,7 @@ class _Codecs:
 
         if self._codec is None:
             try:
-                args = self._args
-                self._codec = nlaic.load(args.model, device=args.device, threads=args.threads, precision=args.precision)
+                self._codec = nlaic.load(self._args.model, **command.execution(self._args))
             except (NlaicError, OSError) as error:
                 raise StopError(str(error)) from error
         return self._codec

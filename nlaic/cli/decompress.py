@@ -71,9 +71,7 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
     facts = nlaic.info(data, max_pixels=args.max_pixels, salvage=args.salvage)
     model_id = facts["model_id"]
     if model_id not in codecs:
-        codecs[model_id] = nlaic.load_for(
-            data, model=args.model, device=args.device, threads=args.threads, precision=args.precision
-        )
+        codecs[model_id] = nlaic.load_for(data, model=args.model, **command.execution(args))
         if args.realism and not codecs[model_id].has_second_decoder:
             report.note(codecs[model_id].name, "--realism has no effect, these weights hold no second decoder")
     start = perf_counter()

@@ -1,0 +1,146 @@
+"""The transforms by ONNX Runtime, on the processor, in float32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from nlaic.ahead import processors
+from nlaic.engine import Execution
+from nlaic.errors import NlaicError
+from nlaic.graphs import Graphs
+from nlaic.integer import QUALITIES
+from nlaic.seams import BoundaryFilter
+from nlaic.weights import Weights
+
+# What ONNX Runtime raises; they have no class in common.
+FAILURES = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NotImplemented,
+    state.RuntimeException,
+)
+
+
+class OnnxEngine:
+    """See `nlaic.engine.Engine`. A transform's graph is loaded when it is first run.
+
+    Args:
+        weights: whose tensors the graphs take.
+        execution: its threads.
+        graphs: that fit the weights.
+    """
+
+    name = "onnx"
+    device = "cpu"
+    precision = "fp32"
+
+    def __init__(self, weights: Weights, execution: Execution, graphs: Graphs) -> None:
+        self._weights, self.execution, self._graphs = weights, execution, graphs
+        self._threads = min(execution.threads or processors(), processors())
+        self.pulls = "pull" in self._graphs.models
+        self.boundary: BoundaryFilter | None = OnnxFilter(self) if "boundary" in weights.metadata else None
+        self._session = lru_cache(maxsize=None)(self._load)
+        self._decoder = lru_cache(maxsize=1)(self._load_decoder)
+
+    def analysis(self, pixels: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        if not self._weights.encodes:
+            raise NlaicError(f"weights {self._weights.path}: the decoding half alone, which cannot compress")
+        return self.run("analysis", pixels=pixels)
+
+    def hyper_analysis(self, y: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self.run("hyper_analysis", y=y)
+
+    def mean(self, z_hat: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self.run("mean", z_hat=z_hat)
+
+    def refine(self, y_hat: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self.run("refine", y_hat=y_hat, mean=mean) if "refine" in self._graphs.models else mean
+
+    def synthesis(self, y_hat: np.ndarray, realism: float = 0.0) -> np.ndarray:
+        """See `Engine`."""
+        return _run(self._decoder(realism), y_hat=y_hat)
+
+    def pull(self, y_hat: np.ndarray, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """See `Engine`."""
+        rows, columns = (np.arange(n) < inside for n, inside in zip(pixels.shape[:2], size, strict=True))
+        return self.run("pull", y_hat=y_hat, pixels=pixels, rows=rows, columns=columns)
+
+    @contextmanager
+    def beside_a_worker(self) -> Iterator[bool]:
+        """See `Engine`. A session's threads are fixed, so there is one to spare only where they are not counted."""
+        yield self.execution.threads is None
+
+    def run(self, name: str, **arrays: np.ndarray) -> np.ndarray:
+        """A transform of `nlaic.nets.transforms` by its name; inputs other than uint8 become float32."""
+        return _run(self._session(name), **arrays)
+
+    @cached_property
+    def filter_shape(self) -> tuple[int, float]:
+        """Reach and sigma of the boundary filter."""
+        return self._graphs.manifest["reach"], self._graphs.manifest["sigma"]
+
+    def _load_decoder(self, realism: float) -> onnxruntime.InferenceSession:
+        """g_s, or the one between it and the second decoder: their weights mixed (the second began as the first)."""
+        return self._load("synthesis", realism)
+
+    def _load(self, name: str, realism: float = 0.0) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        names = self._graphs.parameters(name)
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(self._parameter(n, realism)) for n in names]
+        options.add_external_initializers(names, values)
+        try:
+            return onnxruntime.InferenceSession(self._graphs.models[name], options, providers=["CPUExecutionProvider"])
+        except FAILURES as error:
+            where = f"graph {name} of {self._graphs.path}"
+            raise NlaicError(f"{where} does not run on weights {self._weights.path}: {_first_line(error)}") from error
+
+    def _parameter(self, name: str, realism: float) -> np.ndarray:
+        tensors = self._weights.tensors
+        if name not in tensors:
+            raise NlaicError(f"weights {self._weights.path}: {self._weights.architecture} needs {name}")
+        value = np.ascontiguousarray(tensors[name])
+        second = tensors.get(name.replace("g_s.", "g_s_perceptual.", 1)) if realism else None
+        if second is None:
+            return value
+        return (value + realism * (second.astype(np.float32) - value)).astype(value.dtype)
+
+
+class OnnxFilter:
+    """The filter on strips by ONNX Runtime; see `nlaic.seams.BoundaryFilter`."""
+
+    def __init__(self, engine: OnnxEngine) -> None:
+        self._engine = engine
+        self.reach, self.sigma = engine.filter_shape
+
+    def correction(self, strip: np.ndarray, quality: int) -> np.ndarray:
+        """See `nlaic.seams.BoundaryFilter`."""
+        return self._engine.run("boundary", strip=strip, quality=np.full(1, quality / QUALITIES))
+
+
+def _run(session: onnxruntime.InferenceSession, **arrays: np.ndarray) -> np.ndarray:
+    given = {
+        name: np.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.float32)
+        for name, array in arrays.items()
+    }
+    try:
+        (result,) = session.run(None, given)
+    except FAILURES as error:
+        raise NlaicError(f"ONNX Runtime failed: {_first_line(error)}") from error
+    return result
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
