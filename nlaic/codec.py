@@ -238,10 +238,11 @@ class Codec:
 
     def decoded(self, symbols: Symbols, rate: Rate) -> np.ndarray:
         """y_hat in its own units, float32 [C, h, w]."""
+        r = symbols.r.astype(np.float32)
         if symbols.means:
-            return (symbols.r + symbols.means[1]) * rate.step
+            return (r + symbols.means[1]) * rate.step
         mean = self.engine.mean(symbols.z_hat * rate.z_step)
-        return (symbols.r + self.engine.refine(symbols.r + mean, mean)) * rate.step
+        return (r + self.engine.refine(r + mean, mean)) * rate.step
 
     def decode_symbols(self, payload: bytes, rate: Rate, height: int, width: int) -> Symbols:
         """The symbols of a block whose padded size is height x width pixels; integers alone."""

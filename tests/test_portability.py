@@ -36,8 +36,6 @@ def used(tree: ast.AST) -> set[str]:
             found |= {node.module} & MODULES
             if node.module == "os":
                 found |= {alias.name for alias in node.names} & FUNCTIONS
-                {a.name for a in node.names} & FUNCTIONS if node.module == "os" else set()
-            )
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
             found |= {node.attr} & FUNCTIONS
     return found

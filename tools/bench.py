@@ -2,7 +2,6 @@
 
     python tools/bench.py photo.png [--codecs light,light@3,nlaic,jpeg] [--threads 2] [--turns 5] [--bpp 0.25] [--peaks]
     python tools/bench.py photo.png --sizes sizes.png     time of `light` against size, 0.1 to 100 megapixels, drawn
-    python tools/bench.py photo.png --commands            what the commands take, started cold
     python tools/bench.py train [--help]                  patches a second of training (bench_train.py)
 
 MP/s are medians (lowest to highest). Networks other than ours have random weights, and so has `nlaic` where there are
@@ -13,9 +12,7 @@ noisy.
 import argparse
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +28,6 @@ from rich.table import Table
 from nlaic.cli.command import block_size
 from nlaic.engine import ENGINES, PRECISIONS, Execution
 from nlaic.picture import read_picture
-from nlaic.weights import find_weights
 
 CODECS = "light,light@3,nlaic,hyperprior,mean,cheng,jpeg,webp,avif,jxl,heic"
 CROPPED = {"cheng": 512}  # too slow for more
@@ -141,37 +137,6 @@ def tiled(picture: Image.Image, megapixels: float) -> Image.Image:
     return image
 
 
-def commands(path: Path, arguments: argparse.Namespace) -> None:
-    """Whole processes, beside the import of torch alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        file, back = Path(folder) / "a.nlaic", Path(folder) / "a.png"
-        model = str(find_weights(arguments.codecs.split(",")[0].split("@")[0]).path)
-        start = "import sys; from nlaic.cli.{0} import main; main(sys.argv[1:])"
-        compress, decompress = ([sys.executable, "-c", start.format(name)] for name in ("compress", "decompress"))
-        lines = {
-            "import torch": [sys.executable, "-c", "import torch"],
-            "compress --help": [*compress, "--help"],
-            "compress": [
-                *compress,
-                str(path),
-                "-o",
-                str(file),
-                "--model",
-                model,
-                "--force",
-                "--bpp",
-                str(arguments.bpp),
-            ],
-            "decompress": [*decompress, str(file), "-o", str(back), "--model", model, "--force"],
-        }
-        times: dict[str, list[float]] = {name: [] for name in lines}
-        for _ in range(arguments.turns):
-            for name, line in lines.items():
-                times[name].append(seconds(lambda line=line: subprocess.run(line, check=True, capture_output=True)))
-        for name, values in times.items():
-            print(f"{name:16s} {statistics.median(values):7.3f} s ({min(values):.3f} to {max(values):.3f})")
-
-
 def load(path: Path | None, arguments: argparse.Namespace) -> Image.Image:
     if path is None:
         from skimage import data
@@ -196,13 +161,10 @@ def main() -> None:
     parser.add_argument("--peaks", action="store_true", help="measure each codec's peak memory, in its own process")
     parser.add_argument("--sizes", type=Path, metavar="PNG")
     parser.add_argument("--largest", type=float, default=100, help="megapixels of --sizes")
-    parser.add_argument("--commands", action="store_true")
     arguments = parser.parse_args()
     limit_threads(arguments.threads)
     if arguments.sizes:
         draw_sizes(arguments.image, arguments)
-    elif arguments.commands:
-        commands(arguments.image, arguments)
     else:
         Console(width=120).print(compare(arguments.image, arguments))
 

@@ -1,7 +1,7 @@
 """The codecs that tools/bench.py times, each as encode and decode; made by name, also in another process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -46,7 +46,8 @@ def make(name: str, picture: Image.Image, bpp: float, execution: Execution) -> C
     """A codec by its name.
 
     Args:
-        name: `light` or `light@3` (its effort), a weights file, `nlaic`, or a key of `PILLOW` or `COMPRESSAI`.
+        name: `light`, `light@3` (its effort), `light@3@torch` (its engine), a weights file, `nlaic`, or a key of `PILLOW`
+            or `COMPRESSAI`.
         picture: to find the quality by.
         bpp: bits a pixel wanted; networks with random weights have their own.
         execution: how our transforms run.
@@ -58,9 +59,11 @@ def make(name: str, picture: Image.Image, bpp: float, execution: Execution) -> C
     return _ours(*name.split("@"), picture=picture, bpp=bpp, execution=execution)
 
 
-def _ours(name: str, effort: str = "1", *, picture: Image.Image, bpp: float, execution: Execution) -> Contender:
+def _ours(
+    name: str, effort: str = "1", engine: str = "", *, picture: Image.Image, bpp: float, execution: Execution
+) -> Contender:
     weights = _weights(name)
-    codec = Codec(weights, open_engine(weights, execution))
+    codec = Codec(weights, open_engine(weights, replace(execution, engine=engine or execution.engine)))
     quality = _quality(lambda q: len(codec.compress(picture, q, effort=1)), picture, bpp) if name != "nlaic" else 50
     cost = network_cost(build(make_settings(weights.architecture, weights.settings)))
     encode = partial(codec.compress, quality=quality, effort=int(effort))
