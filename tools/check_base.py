@@ -9,8 +9,10 @@ what needs more says so in one line. CHECKOUT is looked at for tests/golden and 
 import hashlib
 import importlib.util
 import json
+import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,7 @@ def main() -> None:
     golden(Path(sys.argv[1]))
     loaded = [name for name in ABSENT if name in sys.modules]
     assert not loaded
+    print(f"Python {platform.python_version()}, NumPy {np.__version__}, ONNX Runtime {version('onnxruntime')}")
     print(f"nlaic {nlaic.__version__} works without torch, in {Path(nlaic.__file__).parent}")
 
 

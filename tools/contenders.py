@@ -46,8 +46,8 @@ def make(name: str, picture: Image.Image, bpp: float, execution: Execution) -> C
     """A codec by its name.
 
     Args:
-        name: `light`, `light@3` (its effort), `light@3@torch` (its engine), a weights file, `nlaic`, or a key of `PILLOW`
-            or `COMPRESSAI`.
+        name: `light`, `light@3` (its effort), `light@3@torch` (its engine), a weights file, `nlaic`, or a key of
+            `PILLOW` or `COMPRESSAI`.
         picture: to find the quality by.
         bpp: bits a pixel wanted; networks with random weights have their own.
         execution: how our transforms run.
