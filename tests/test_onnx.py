@@ -15,13 +15,14 @@ import nlaic
 from nlaic.codec import Codec
 from nlaic.engine import Execution, open_engine
 from nlaic.errors import NlaicError
-from nlaic.export import with_network
+from nlaic.export import export, save_weights, with_network
 from nlaic.graphs import MANIFEST, SUFFIX, Graphs, find_graphs, read_graphs
 from nlaic.nets.light import LightSettings, build_light
+from nlaic.nets.paper import PaperSettings, build_paper, start_paper
 from nlaic.onnx_export import export_graphs
 from nlaic.resources import resource_folder
 from nlaic.weights import ENCODING, PINNED, Weights, find_weights, read_weights
-from tests.conftest import smooth_picture
+from tests.conftest import batch, smooth_picture
 
 SHIPPED = sorted(resource_folder("weights").glob(f"*{SUFFIX}"))
 
@@ -149,6 +150,23 @@ def test_an_export_is_the_same_twice_and_does_what_torch_does(exported, tiny_mod
     mine, picture = nlaic.load(str(copy), engine="onnx", threads=1), smooth_picture(130, 200)
     data = mine.compress(picture, 60)
     assert np.abs(pixels(mine, data) - pixels(codec, data)).max() <= 2  # the other may run in bf16
+
+
+def test_the_papers_network(tmp_path):
+    """Its non-local attention too; without context and without a shortcut, so effort 3 falls to 2."""
+    torch.manual_seed(0)
+    settings, pictures = PaperSettings(16, 8, 16, 16), [batch(smooth_picture(192, 128, seed=1))]
+    net = build_paper(settings)
+    start_paper(net, pictures)
+    path = save_weights(
+        export(net, "nlaic", settings.to_dict(), settings.lambdas, pictures), tmp_path / "nlaic-00000000.safetensors"
+    )
+    weights = read_weights(path)
+    mine = Codec(weights, _engine(weights, export_graphs(weights)))
+    other = Codec(weights, open_engine(weights, Execution("cpu", 1, "fp32", engine="torch")))
+    data = mine.compress(smooth_picture(150, 100), effort=3)
+    assert mine.compress(smooth_picture(150, 100), effort=2) == data
+    assert np.abs(pixels(mine, data) - pixels(other, data)).max() <= 1
 
 
 def test_graphs_are_found_by_their_networks(exported, tiny_model, tmp_path, monkeypatch):
