@@ -128,9 +128,9 @@ def compress(
     Raises:
         NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
     """
-    from nlaic.engine import EFFORT_TORCH
+    from nlaic.engine import engine_for
 
-    codec = _loaded(model, device, "torch" if effort >= EFFORT_TORCH else "auto")
+    codec = _loaded(model, device, engine_for(effort))
     return codec.compress(image, quality, bpp=bpp, max_bytes=max_bytes, effort=effort, block=block, strip=strip)
 
 

@@ -102,6 +102,11 @@ class Execution:
         return "torch" if self._only_torch or gpu or not is_installed("onnx") else "onnx"
 
 
+def engine_for(effort: int) -> str:
+    """What to ask for where nothing is asked for: torch for the efforts that it alone has."""
+    return "torch" if effort >= EFFORT_TORCH else "auto"
+
+
 def is_installed(engine: str) -> bool:
     """Whether the package of an engine is there; it is not imported."""
     return importlib.util.find_spec(PACKAGES[engine]) is not None

@@ -126,9 +126,9 @@ def add_max_pixels(parser: Parser) -> None:
 
 def execution(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `nlaic.engine.Execution` from the options; efforts that only torch has choose torch."""
-    from nlaic.engine import EFFORT_TORCH
+    from nlaic.engine import engine_for
 
-    engine = "torch" if args.engine == "auto" and getattr(args, "effort", 1) >= EFFORT_TORCH else args.engine
+    engine = engine_for(getattr(args, "effort", 1)) if args.engine == "auto" else args.engine
     return {"device": args.device, "threads": args.threads, "precision": args.precision, "engine": engine}
 
 
