@@ -230,7 +230,8 @@ class Codec:
         bound = self.coder.coded_bounds[index]
 
         def choose(mean: np.ndarray) -> np.ndarray:
-            return np.clip(rounding(y - mean, index, rate.weight), -bound, bound)
+            r = rounding(y - mean, index, rate.weight)
+            return np.clip(r, -bound, bound, out=r)
 
         first = choose(mean)  # right where the first pass looks; the second pass knows it
         second_mean = self.engine.refine(first + mean, mean)

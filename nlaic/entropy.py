@@ -179,8 +179,8 @@ class EntropyCoder:
 
     @cached_property
     def coded_bounds(self) -> np.ndarray:
-        """The largest magnitude of a symbol of y by its index, int32: 0 where nothing is coded."""
-        return np.where(np.arange(len(self.y.bounds)) < self.skip, 0, self.y.bounds)
+        """The largest magnitude of a symbol of y by its index, int16: 0 where nothing is coded."""
+        return np.where(np.arange(len(self.y.bounds)) < self.skip, 0, self.y.bounds).astype(np.int16)
 
     def encode(self, z_hat: np.ndarray, z_index: np.ndarray, r: np.ndarray, index: np.ndarray) -> bytes:
         """One block: z_hat and r integers within their tables' bounds, [Cz, h/4, w/4] and [C, h, w].

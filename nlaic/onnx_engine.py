@@ -16,6 +16,7 @@ from nlaic.integer import QUALITIES
 from nlaic.seams import BoundaryFilter
 from nlaic.weights import Weights
 
+ENCODING = ("analysis", "pull")  # give memory back after each run: the encoder has large arrays of its own
 # What ONNX Runtime raises; they have no class in common.
 FAILURES = (
     state.Fail,
@@ -68,7 +69,7 @@ class OnnxEngine:
 
     def synthesis(self, y_hat: np.ndarray, realism: float = 0.0) -> np.ndarray:
         """See `Engine`."""
-        return _run(self._decoder(realism), y_hat=y_hat)
+        return _run(self._decoder(realism), None, y_hat=y_hat)
 
     def pull(self, y_hat: np.ndarray, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """See `Engine`."""
@@ -82,7 +83,7 @@ class OnnxEngine:
 
     def run(self, name: str, **arrays: np.ndarray) -> np.ndarray:
         """A transform of `nlaic.nets.transforms` by its name; inputs other than uint8 become float32."""
-        return _run(self._session(name), **arrays)
+        return _run(self._session(name), _giving_back() if name in ENCODING else None, **arrays)
 
     @cached_property
     def filter_shape(self) -> tuple[int, float]:
@@ -132,13 +133,15 @@ class OnnxFilter:
         return self._engine.run("boundary", strip=strip, quality=np.full(1, quality / QUALITIES))
 
 
-def _run(session: onnxruntime.InferenceSession, **arrays: np.ndarray) -> np.ndarray:
+def _run(
+    session: onnxruntime.InferenceSession, options: onnxruntime.RunOptions | None, **arrays: np.ndarray
+) -> np.ndarray:
     given = {
         name: np.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.float32)
         for name, array in arrays.items()
     }
     try:
-        (result,) = session.run(None, given, _return_memory())
+        (result,) = session.run(None, given, options)
     except FAILURES as error:
         raise NlaicError(f"ONNX Runtime failed: {_first_line(error)}") from error
     return result
@@ -158,8 +161,8 @@ def _shares_memory() -> bool:
 
 
 @cache
-def _return_memory() -> onnxruntime.RunOptions:
-    """Have the pool give back what a run needed."""
+def _giving_back() -> onnxruntime.RunOptions:
+    """Have the pool give back what a run needed; costs a sixth of its time."""
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options

@@ -99,7 +99,10 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
         chosen = codec.residuals(aim, chosen, rate)
     for k in range(plan.rounds):
         done_share = k / plan.rounds
-        aim = aim + SHARE * (LAST_SHARE / SHARE) ** done_share * (ideal(codec, block, rate, chosen) - aim)
+        way = ideal(codec, block, rate, chosen)  # in place: these are large
+        way -= aim
+        way *= SHARE * (LAST_SHARE / SHARE) ** done_share
+        aim = np.add(way, aim, out=way)
         rounding = replace(rounding, strength=STRENGTH + (1 - STRENGTH) * done_share)
         chosen = codec.residuals(aim, chosen, rate, rounding)
         step_done()
@@ -110,4 +113,6 @@ def ideal(codec: "Codec", block: Block, rate: Rate, chosen: "Symbols") -> np.nda
     """Where y_hat would have the least error if every symbol acted for itself, in y's own units [C, h, w]."""
     y_hat = codec.decoded(chosen, rate)
     gain = codec.weights.tensors["encoder.gain"].astype(np.float32)[:, None, None]
-    return y_hat - codec.engine.pull(y_hat, block.pixels, block.size) / gain
+    correction = codec.engine.pull(y_hat, block.pixels, block.size)
+    correction /= gain
+    return np.subtract(y_hat, correction, out=correction)
