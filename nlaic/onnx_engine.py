@@ -16,6 +16,7 @@ from nlaic.integer import QUALITIES
 from nlaic.seams import BoundaryFilter
 from nlaic.weights import Weights
 
+QUIET = 4  # of its log: what is an error is raised
 ENCODING = ("analysis", "pull")  # give memory back after each run: the encoder has large arrays of its own
 # What ONNX Runtime raises; they have no class in common.
 FAILURES = (
@@ -97,7 +98,7 @@ class OnnxEngine:
     def _load(self, name: str, realism: float = 0.0) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
-        options.log_severity_level = 3
+        options.log_severity_level = QUIET
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if _shares_memory():
             options.add_session_config_entry("session.use_env_allocators", "1")
@@ -107,6 +108,7 @@ class OnnxEngine:
         try:
             return onnxruntime.InferenceSession(self._graphs.models[name], options, providers=["CPUExecutionProvider"])
         except FAILURES as error:
+            _look_for_memory(error)
             where = f"graph {name} of {self._graphs.path}"
             raise NlaicError(f"{where} does not run on weights {self._weights.path}: {_first_line(error)}") from error
 
@@ -143,6 +145,7 @@ def _run(
     try:
         (result,) = session.run(None, given, options)
     except FAILURES as error:
+        _look_for_memory(error)
         raise NlaicError(f"ONNX Runtime failed: {_first_line(error)}") from error
     return result
 
@@ -166,6 +169,12 @@ def _giving_back() -> onnxruntime.RunOptions:
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
+
+
+def _look_for_memory(error: Exception) -> None:
+    """Tell a lack of memory as what it is; ONNX Runtime has no class for it."""
+    if any(sign in str(error) for sign in ("Arena", "bad_alloc", "allocate memory", "Failed to allocate")):
+        raise MemoryError from error
 
 
 def _first_line(error: Exception) -> str:

@@ -19,6 +19,7 @@ from nlaic.export import export, save_weights, with_network
 from nlaic.graphs import MANIFEST, SUFFIX, Graphs, find_graphs, read_graphs
 from nlaic.nets.light import LightSettings, build_light
 from nlaic.nets.paper import PaperSettings, build_paper, start_paper
+from nlaic.onnx_engine import FAILURES
 from nlaic.onnx_export import export_graphs
 from nlaic.resources import resource_folder
 from nlaic.weights import ENCODING, PINNED, Weights, find_weights, read_weights
@@ -82,6 +83,24 @@ def test_the_second_decoder_and_what_lies_between(weights, torch_codec):
 def test_efforts_of_torch_say_so(onnx_codec):
     with pytest.raises(NlaicError, match="efforts 8 and 9 need the torch engine"):
         onnx_codec.compress(smooth_picture(64, 64), effort=8)
+
+
+def test_a_lack_of_memory_is_one(onnx_codec, monkeypatch):
+    text = (
+        "Non-zero status code ... void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*)"
+    )
+
+    class Session:
+        def run(self, *_):
+            raise FAILURES[0](text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_codec.engine, "_session", lambda name: Session())
+        with pytest.raises(MemoryError):
+            onnx_codec.compress(smooth_picture(64, 64))
+        text = "something else"
+        with pytest.raises(NlaicError, match="ONNX Runtime failed: something else"):
+            onnx_codec.compress(smooth_picture(64, 64))
 
 
 # What ships
