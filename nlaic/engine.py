@@ -21,6 +21,7 @@ ENGINES = ("auto", "onnx", "torch")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
 PACKAGES = {"onnx": "onnxruntime", "torch": "torch"}
+FOR = {"onnx": "which needs no torch", "torch": "which GPUs, bf16, fp16 and efforts 8 and 9 need"}
 INSTALL = {"onnx": "pip install onnxruntime", "torch": "pip install 'nlaic[torch]'"}
 
 
@@ -121,7 +122,7 @@ def open_engine(weights: Weights, execution: Execution | None = None) -> Engine:
     execution = execution or Execution()
     engine = execution.chosen()
     if not is_installed(engine):
-        raise NlaicError(f"the {engine} engine is not installed: {INSTALL[engine]}")
+        raise NlaicError(f"the {engine} engine is not installed, {FOR[engine]}: {INSTALL[engine]}")
     if engine == "onnx":
         from nlaic.graphs import find_graphs
 

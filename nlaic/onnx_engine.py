@@ -1,10 +1,15 @@
 """The transforms by ONNX Runtime, on the processor, in float32."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property, lru_cache
 
 import numpy as np
+
+# ONNX Runtime's own builds would send events to their maker, and keep a number for this machine in the user's cache.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 

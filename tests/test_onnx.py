@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -101,6 +104,15 @@ def test_a_lack_of_memory_is_one(onnx_codec, monkeypatch):
         text = "something else"
         with pytest.raises(NlaicError, match="ONNX Runtime failed: something else"):
             onnx_codec.compress(smooth_picture(64, 64))
+
+
+def test_nothing_is_sent_or_kept_by_onnx_runtime(weights, tmp_path):
+    """It would keep a number for the machine in the user's cache, and events to be sent."""
+    code = "import sys, nlaic; from PIL import Image; nlaic.compress(Image.new('RGB', (64, 64)), model=sys.argv[1])"
+    left = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    home = {name: str(tmp_path) for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    subprocess.run([sys.executable, "-c", code, str(weights.path)], env=left | home, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 # What ships
@@ -242,7 +254,7 @@ def _engine(weights, graphs):
 @pytest.mark.parametrize("missing", ["onnx", "torch"])
 def test_an_engine_that_is_not_installed(missing, weights, monkeypatch):
     monkeypatch.setattr("nlaic.engine.is_installed", lambda engine: engine != missing)
-    with pytest.raises(NlaicError, match=f"the {missing} engine is not installed: pip install"):
+    with pytest.raises(NlaicError, match=f"the {missing} engine is not installed, which .* pip install"):
         open_engine(weights, Execution(engine=missing))
     assert open_engine(weights, Execution("cpu")).name != missing
 

@@ -29,7 +29,10 @@ def main() -> None:
     parser.add_argument("image", nargs="?", help="default: a photograph that scikit-image brings")
     parser.add_argument("-q", "--quality", type=float, default=35)
     arguments = parser.parse_args()
-    name, picture = photograph(arguments.image)
+    try:
+        name, picture = photograph(arguments.image)
+    except (nlaic.NlaicError, OSError) as error:
+        raise SystemExit(f"demo: {error}") from error
     folder = Path("demo")
     folder.mkdir(exist_ok=True)
 

@@ -90,4 +90,5 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", 
         report.note(job.name, text)
     if damage:
         filled = f"; filled from around them: {' '.join(map(str, blocks))}" if blocks else ""
-        raise NlaicError(f"damaged, what is intact is written ({facts['blocks']} blocks){filled}")
+        intact = f"{facts['blocks'] - len(blocks)} of {facts['blocks']} blocks"
+        raise NlaicError(f"damaged, what is intact is written ({intact}){filled}")

@@ -46,6 +46,14 @@ def test_arguments_reach_the_codec(folder, run, stub):
     assert stub.loads[-1] == ("light", automatic | {"engine": "onnx"})
 
 
+def test_in_a_tree_one_of_two_that_would_write_the_same_is_done(folder, run, stub):
+    for name in ("photos/x.jpg", "photos/x.png", "photos/y.png"):
+        picture(name)
+    code, _, err = run("compress -r photos -o out")
+    assert (code, err) == (1, ["nlaic-compress: photos/x.png: would write out/x.nlaic, as photos/x.jpg does"])
+    assert {"out/x.nlaic", "out/y.nlaic"} <= tree(folder)
+
+
 @pytest.mark.parametrize(
     ("line", "made"),
     [
