@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -54,7 +55,7 @@ class Source:
 
 
 class Canvas:
-    """A picture that is being decoded, or as much of it as some of its blocks cover; 4 bytes a pixel.
+    """A picture that is being decoded, or as much of it as some of its blocks cover; 4 bytes a pixel from the first on.
 
     Args:
         grid: the blocks of the whole picture.
@@ -70,16 +71,26 @@ class Canvas:
             choose(box[side] for box in boxes) for side, choose in enumerate((min, min, max, max))
         )
         self.grid, self.box = grid, (left, top, right, bottom)
-        width, height = right - left, bottom - top
-        block = padded(boxes[0][2] - boxes[0][0]) * padded(boxes[0][3] - boxes[0][1])
-        size = 4 * width * height + BLOCK_BYTES * block
+        self._block = padded(boxes[0][2] - boxes[0][0]) * padded(boxes[0][3] - boxes[0][1])
+        self._check(_memory())  # many systems promise what they do not have, and kill who uses it
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The pixels; made when the first block is there, so that a file of bad blocks costs nothing."""
+        left, top, right, bottom = self.box
         try:
-            if size > _memory():  # many systems promise what they do not have, and kill who uses it
-                raise MemoryError
-            self.image = Image.new("RGB", (width, height))
-        except MemoryError as error:
+            return Image.new("RGB", (right - left, bottom - top))
+        except MemoryError:
+            self._check(0)
+            raise
+
+    def _check(self, memory: float) -> None:
+        left, top, right, bottom = self.box
+        width, height = right - left, bottom - top
+        size = 4 * width * height + BLOCK_BYTES * self._block
+        if size > memory:
             needed = f"{size / 1e9:.2f} GB"
-            raise NlaicError(f"not enough memory for a picture of {width}x{height} pixels ({needed})") from error
+            raise NlaicError(f"not enough memory for a picture of {width}x{height} pixels ({needed})")
 
     def paste(self, number: int, pixels: np.ndarray) -> None:
         """Put a block uint8 [H, W, 3] in its place, without its padding."""

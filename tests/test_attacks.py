@@ -143,6 +143,14 @@ def test_a_picture_too_large_for_this_machine_is_refused_before_it_is_made(codec
         codec.decompress(bomb)
 
 
+def test_bad_blocks_of_a_large_picture_cost_no_picture(codec, monkeypatch):
+    noise = bytes(4) + b"\1\0\0\0"
+    data = pack(Header(16384, 16384, codec.weights.model_id, 500, (1024, 1024)), [noise] * 256)
+    monkeypatch.setattr("PIL.Image.new", None)
+    with pytest.raises(nlaic.FormatError, match="block 0 "):
+        codec.decompress(data)
+
+
 def test_truncation_at_every_byte(codec, data):
     for size in range(len(data)):
         with pytest.raises(nlaic.FormatError):

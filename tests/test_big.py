@@ -128,4 +128,4 @@ def refuse(*_):
 def test_no_memory_for_the_picture_is_one_clear_line(monkeypatch, what, by):
     monkeypatch.setattr(what, by)
     with pytest.raises(nlaic.NlaicError, match="not enough memory for a picture of 30000x20000"):
-        Canvas(Grid(30000, 20000, (1024, 1024)), range(30 * 20))
+        Canvas(Grid(30000, 20000, (1024, 1024)), range(30 * 20)).paste(0, np.zeros((1024, 1024, 3), np.uint8))
