@@ -10,9 +10,8 @@ from nlaic.errors import NlaicError
 from nlaic.nets.complexity import module_cost
 from tests.conftest import batch, smooth_picture
 
-SIZES = {"mvgl-a": (32, 96), "mvgl-b": (8, 96), "mvgl-c": (32, 48)}
 SMALL = {
-    "mvgl": {"blocks": 2, "channels": 8},
+    "mvgl-a": {"blocks": 2, "channels": 8},
     "colorblust": {"blocks": 2, "channels": 16},
     "svac2": {},
     "restore-light": {"channels": 16, "blocks": 1},
@@ -28,11 +27,10 @@ def cost(name, **settings):
     [("mvgl-a", 5_402_883, 5396), ("mvgl-b", 1_416_963, 1415), ("mvgl-c", 1_353_603, 1350)],
 )
 def test_mvgl_has_the_parameters_of_its_table(name, parameters, kmac):
-    blocks, channels = SIZES[name]
-    found = cost("mvgl", blocks=blocks, channels=channels)
+    found = cost(name)
     assert found.parameters == parameters
     assert found.kmac == pytest.approx(kmac, rel=0.001)
-    assert build_filter("mvgl", {"blocks": blocks, "channels": channels}).reach == {32: 67, 8: 19}[blocks]
+    assert build_filter(name, {}).reach == (19 if name == "mvgl-b" else 67)
 
 
 def test_svac2_has_eleven_layers_and_the_parameters_that_follow_from_them():
@@ -79,7 +77,7 @@ def test_svac2_leaves_chroma_alone():
 
 
 def test_mvgl_adds_a_tenth_of_what_it_says():
-    net, x = build_filter("mvgl", SMALL["mvgl"]), batch(smooth_picture(32, 32))
+    net, x = build_filter("mvgl-a", SMALL["mvgl-a"]), batch(smooth_picture(32, 32))
     with torch.no_grad():
         features = net.head(x - 0.5)
         said = net.tail(features + net.body(features))
@@ -96,7 +94,7 @@ def test_restore_light_begins_by_changing_nothing_and_knows_the_usual_error():
 
 
 def test_what_is_not_known_is_refused():
-    with pytest.raises(NlaicError, match="filter must be one of mvgl"):
+    with pytest.raises(NlaicError, match="filter must be one of mvgl-a"):
         build_filter("edsr", {})
-    with pytest.raises(NlaicError, match="settings of mvgl"):
-        build_filter("mvgl", {"blocks": 1, "width": 3})
+    with pytest.raises(NlaicError, match="settings of mvgl-a"):
+        build_filter("mvgl-a", {"blocks": 1, "width": 3})

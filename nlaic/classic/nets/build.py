@@ -1,6 +1,7 @@
 """From the name of a filter to a network."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
@@ -23,15 +24,19 @@ class Filter(Protocol):
 
 
 FILTERS: dict[str, Callable[..., nn.Module]] = {
-    "mvgl": Mvgl,
+    "mvgl-a": partial(Mvgl, blocks=32, channels=96),
+    "mvgl-b": partial(Mvgl, blocks=8, channels=96),
+    "mvgl-c": partial(Mvgl, blocks=32, channels=48),
     "colorblust": ColorBlust,
     "svac2": Svac2,
     "restore-light": RestoreLight,
 }
+# The numbers that `.nlaic` files know filters by (MVGL's signalling byte); what one has meant it will mean. 0 is none.
+NUMBERS = {"mvgl-a": 1, "mvgl-b": 2, "mvgl-c": 3, "colorblust": 4, "svac2": 5, "restore-light": 6}
 
 
 def build_filter(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
-    """An untrained filter; see `Filter`.
+    """An untrained filter; see `Filter`. Settings are those of its class, in the place of the paper's.
 
     Raises:
         NlaicError: if the architecture or a setting of it is not known.

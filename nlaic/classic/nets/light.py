@@ -22,7 +22,7 @@ GAIN = 4.0  # brings pixels of -0.5..0.5 to the size that layers begin for
 
 
 class RestoreLight(nn.Module):
-    """unshuffle ─ conv3 ─ scale and shift of the level, pattern ─ residual blocks ─ conv3 ─ usual error ─ shuffle ─ + x.
+    """unshuffle ─ conv3 ─ scale, shift of the level, pattern ─ residual blocks ─ conv3 ─ usual error ─ shuffle ─ + x.
 
     Args:
         channels: of the residual blocks, at 1/4.

@@ -2,8 +2,8 @@
 (CVPR workshop 2018), section 3.
 
 ```
-Y ─ seven conv3, ReLU, of 16 14 12 11 10 9 8 channels ─ all their outputs (80) ─┬─ A1 conv1 24 ────────────┬─ conv1 ─ + Y
-                                                                               └─ B1 conv1 8 ─ B2 conv3 8 ┘
+Y ─ seven conv3, ReLU, to 16 14 12 11 10 9 8 channels ─ all outputs (80) ─┬─ A1 conv1 24 ────────────┬─ conv1 ─ + Y
+                                                                         └─ B1 conv1 8 ─ B2 conv3 8 ┘
 ```
 """
 
