@@ -36,7 +36,7 @@ class Restorer:
 
     Args:
         weights: of the filter.
-        execution: `device` and `threads` are looked at; filters run in full precision.
+        execution: `auto` precision is fp32 here.
     """
 
     def __init__(self, weights: Weights, execution: Execution | None = None) -> None:
@@ -44,6 +44,7 @@ class Restorer:
         self.weights, self.device = weights, find_device(execution.device)
         if execution.threads:
             torch.set_num_threads(execution.threads)
+        self._reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(execution.precision)
         self._network = filter_network(weights).to(self.device)
         self._filter = as_filter(self._network)
         if self.device.type == "cpu":
@@ -83,10 +84,11 @@ class Restorer:
 
     def _run(self, block: np.ndarray, level: float) -> np.ndarray:
         """uint8 [h, w, 3] to float32 [h, w, 3] in levels of 0..255."""
-        with torch.inference_mode():
+        reduced = torch.autocast(self.device.type, self._reduced, enabled=self._reduced is not None)
+        with torch.inference_mode(), reduced:
             x = torch.from_numpy(np.ascontiguousarray(block)).to(self.device).permute(2, 0, 1)[None].float() / 255
             y = self._filter(x, torch.full((1,), level, device=self.device))
-            return (y[0] * 255).permute(1, 2, 0).cpu().numpy()
+            return (y[0].float() * 255).permute(1, 2, 0).cpu().numpy()
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
