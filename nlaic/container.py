@@ -45,7 +45,7 @@ file. Others are optional and skipped where unknown, though their CRC-32 is chec
 3     XMP       an XMP packet
 0x81  ALPHA     a PNG of colour type 0, 1 or 8 bits, not interlaced, of the picture's width and height: how opaque each
                 pixel is (not premultiplied); what colour pixels of alpha 0 have means nothing
-0x82  BASE      reserved for the base codec of `nlaic.classic`
+0x82  BASE      the picture by a codec that people already have, and a filter behind it (`nlaic.classic.section`)
 ```
 The blocks of a grey picture are those of one of R = G = B; of what is decoded, each pixel is the luma
 0.299 R + 0.587 G + 0.114 B, rounded.

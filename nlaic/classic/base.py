@@ -20,6 +20,9 @@ from nlaic.classic.coders import (
 from nlaic.classic.programs import BpgCoder, open_avs2, open_hevc, open_vvc
 from nlaic.errors import NlaicError
 
+# The numbers that `.nlaic` files know filters by (MVGL's signalling byte); what one has meant it will mean. 0 is none.
+NUMBERS = {"mvgl-a": 1, "mvgl-b": 2, "mvgl-c": 3, "colorblust": 4, "svac2": 5, "restore-light": 6}
+
 COARSEST, FINEST = 5000.0, 2.0  # per cent of the quantisation tables of the JPEG standard, between levels 1 and 0
 
 
@@ -55,6 +58,11 @@ class Base:
         if not (low <= setting <= high and setting == round(setting)):
             raise NlaicError(f"quality of {self.name} must be a whole number {low:g}..{high:g}, but got {setting:g}")
         return setting
+
+    def settings(self) -> list[int]:
+        """All there are, from the smallest file to the largest."""
+        step = 1 if self.highest > self.lowest else -1
+        return list(range(int(self.lowest), int(self.highest) + step, step))
 
 
 def jpeg_level(quality: float) -> float:

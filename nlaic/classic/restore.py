@@ -86,7 +86,7 @@ class Restorer:
         """uint8 [h, w, 3] to float32 [h, w, 3] in levels of 0..255."""
         reduced = torch.autocast(self.device.type, self._reduced, enabled=self._reduced is not None)
         with torch.inference_mode(), reduced:
-            x = torch.from_numpy(np.ascontiguousarray(block)).to(self.device).permute(2, 0, 1)[None].float() / 255
+            x = torch.tensor(np.ascontiguousarray(block), device=self.device).permute(2, 0, 1)[None].float() / 255
             y = self._filter(x, torch.full((1,), level, device=self.device))
             return (y[0].float() * 255).permute(1, 2, 0).cpu().numpy()
 

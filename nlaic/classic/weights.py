@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch import nn
 
-from nlaic.classic.nets.build import NUMBERS, build_filter
+from nlaic.classic.base import NUMBERS
+from nlaic.classic.nets.build import build_filter
 from nlaic.errors import NlaicError
 from nlaic.export import network_state, with_network
 from nlaic.weights import SUFFIX, Weights, read_weights, weights_folders

@@ -31,8 +31,6 @@ FILTERS: dict[str, Callable[..., nn.Module]] = {
     "svac2": Svac2,
     "restore-light": RestoreLight,
 }
-# The numbers that `.nlaic` files know filters by (MVGL's signalling byte); what one has meant it will mean. 0 is none.
-NUMBERS = {"mvgl-a": 1, "mvgl-b": 2, "mvgl-c": 3, "colorblust": 4, "svac2": 5, "restore-light": 6}
 
 
 def build_filter(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
