@@ -225,13 +225,17 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-    """`name` or `name:option=value,option=value`.
+    """`name` or `name:option=value,option=value`; `codec+filter` is the codec with a filter behind it.
 
     Raises:
         NlaicError: if the name is not known; it lists those that are.
     """
     table = _table()
     name, _, options = text.partition(":")
+    if name.partition("+")[0] in table and "+" in name:
+        from nlaic.evaluate.filtered import filtered_row
+
+        table[name] = filtered_row(name, table[name.partition("+")[0]])
     if name not in table:
         raise NlaicError(f"codecs: {name!r} is none of {', '.join(table)}")
     values: dict[str, Any] = {}
