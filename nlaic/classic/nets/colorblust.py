@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nlaic.nets.layers import zero_init
+
 REDUCTION = 16  # channels of the attention's middle: one of so many
 KERNEL = 7  # of the spatial attention
 
@@ -51,7 +53,7 @@ class ColorBlust(nn.Module):
         self.body = nn.Sequential(
             *(AttentionBlock(channels) for _ in range(blocks)), nn.Conv2d(channels, channels, 3, padding=1)
         )
-        self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+        self.tail = zero_init(nn.Conv2d(channels, 3, 3, padding=1))  # an untrained filter changes nothing
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in 0..1 to filtered ones; `level` is not looked at."""

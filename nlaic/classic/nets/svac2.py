@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nlaic.nets.layers import RGB_TO_YCBCR
+from nlaic.nets.layers import RGB_TO_YCBCR, zero_init
 
 FEATURES = (16, 14, 12, 11, 10, 9, 8)
 
@@ -28,7 +28,7 @@ class Svac2(nn.Module):
         self.a1 = nn.Conv2d(sum(FEATURES), 24, 1)
         self.b1 = nn.Conv2d(sum(FEATURES), 8, 1)
         self.b2 = nn.Conv2d(8, 8, 3, padding=1)
-        self.last = nn.Conv2d(24 + 8, 1, 1)
+        self.last = zero_init(nn.Conv2d(24 + 8, 1, 1))  # an untrained filter changes nothing
         self.luma = nn.Buffer(torch.tensor(RGB_TO_YCBCR[0], dtype=torch.float32), persistent=False)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
