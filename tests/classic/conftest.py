@@ -22,7 +22,7 @@ def small_filter(name, source, seed=0):
     torch.manual_seed(seed)
     network = build_filter(name, json.loads(SMALL[name]))
     for p in network.parameters():
-        torch.nn.init.normal_(p, std=0.08)
+        torch.nn.init.normal_(p, std=0.3 if name == "svac2" else 0.08)
     return export_filter(
         network, {"architecture": name, "settings": SMALL[name], "source": source, "qualities": "[5, 95]"}
     )

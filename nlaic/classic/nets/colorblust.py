@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from nlaic.nets.layers import zero_init
 
 REDUCTION = 16  # channels of the attention's middle: one of so many
+UNIT = 0.03  # of the last layer's output: about an error of a pixel, so that one learning rate fits all layers
 KERNEL = 7  # of the spatial attention
 
 
@@ -58,4 +59,4 @@ class ColorBlust(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in 0..1 to filtered ones; `level` is not looked at."""
         features = self.head(x)
-        return x + self.tail(features + self.body(features))
+        return x + UNIT * self.tail(features + self.body(features))

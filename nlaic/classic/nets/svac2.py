@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nlaic.nets.layers import RGB_TO_YCBCR, zero_init
 
 FEATURES = (16, 14, 12, 11, 10, 9, 8)
+UNIT = 0.03  # of the last layer's output: about an error of luma, so that one learning rate fits all layers
 
 
 class Svac2(nn.Module):
@@ -24,11 +25,15 @@ class Svac2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         sides = zip((1, *FEATURES), FEATURES, strict=False)
-        self.extract = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in sides)
+        layers = [nn.Conv2d(i, o, 3, padding=1) for i, o in sides]
+        self.extract = nn.ModuleList(layers)
         self.a1 = nn.Conv2d(sum(FEATURES), 24, 1)
         self.b1 = nn.Conv2d(sum(FEATURES), 8, 1)
         self.b2 = nn.Conv2d(8, 8, 3, padding=1)
         self.last = zero_init(nn.Conv2d(24 + 8, 1, 1))  # an untrained filter changes nothing
+        with torch.no_grad():  # begins as if its input were centred, and of the size that layers begin for
+            layers[0].weight.mul_(4)
+            layers[0].bias = nn.Parameter(-0.5 * layers[0].weight.sum((1, 2, 3)))
         self.luma = nn.Buffer(torch.tensor(RGB_TO_YCBCR[0], dtype=torch.float32), persistent=False)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
@@ -47,4 +52,4 @@ class Svac2(nn.Module):
         every = torch.cat(features, dim=1)  # (B, 80, H, W)
         a = F.relu(self.a1(every))
         b = F.relu(self.b2(F.relu(self.b1(every))))
-        return self.last(torch.cat((a, b), dim=1))
+        return UNIT * self.last(torch.cat((a, b), dim=1))
