@@ -7,6 +7,8 @@ Y ─ seven conv3, ReLU, to 16 14 12 11 10 9 8 channels ─ all outputs (80) ─
 ```
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +33,10 @@ class Svac2(nn.Module):
         self.b1 = nn.Conv2d(sum(FEATURES), 8, 1)
         self.b2 = nn.Conv2d(8, 8, 3, padding=1)
         self.last = zero_init(nn.Conv2d(24 + 8, 1, 1))  # an untrained filter changes nothing
-        with torch.no_grad():  # begins as if its input were centred, and of the size that layers begin for
+        for layer in (*layers, self.a1, self.b1, self.b2):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(cast(Tensor, layer.bias))
+        with torch.no_grad():  # as if the input were centred, and of the size that layers begin for
             layers[0].weight.mul_(4)
             layers[0].bias = nn.Parameter(-0.5 * layers[0].weight.sum((1, 2, 3)))
         self.luma = nn.Buffer(torch.tensor(RGB_TO_YCBCR[0], dtype=torch.float32), persistent=False)
