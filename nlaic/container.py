@@ -166,8 +166,8 @@ def pack(header: Header, blocks: Sequence[bytes], sections: Mapping[int, bytes] 
         _check("length", len(payload), of=_block_name(header, number))
 
     table = sorted(sections.items())
-    head += _varint(len(table)) + b"".join(bytes([tag]) + _varint(len(content)) for tag, content in table)
-    head += b"".join(_varint(len(payload)) for payload in blocks)
+    head += varint(len(table)) + b"".join(bytes([tag]) + varint(len(content)) for tag, content in table)
+    head += b"".join(varint(len(payload)) for payload in blocks)
     parts = (head, *(content for _, content in table), *blocks)
     return b"".join(piece for part in parts for piece in (part, zlib.crc32(part).to_bytes(CRC_BYTES, "little")))
 
@@ -348,9 +348,9 @@ def _pack_header(header: Header) -> bytes:
     if len(header.model_id) != MODEL_ID_BYTES:
         raise NlaicError(f"model id must be {MODEL_ID_BYTES} bytes, got {len(header.model_id)}")
     start = (
-        MAGIC + bytes([VERSION, GREY * header.grey]) + _varint(header.width) + _varint(header.height) + header.model_id
+        MAGIC + bytes([VERSION, GREY * header.grey]) + varint(header.width) + varint(header.height) + header.model_id
     )
-    return start + header.quality.to_bytes(2, "little") + _varint(width // UNIT) + _varint(height // UNIT)
+    return start + header.quality.to_bytes(2, "little") + varint(width // UNIT) + varint(height // UNIT)
 
 
 def _check(name: str, value: int, *, of: str = "", at: int | None = None) -> None:
@@ -363,9 +363,16 @@ def _check(name: str, value: int, *, of: str = "", at: int | None = None) -> Non
     raise NlaicError(text) if at is None else FormatError(f"byte {at}: {text}")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as this format writes it."""
     low = bytes([value & 0x7F | (0x80 if value > 0x7F else 0)])
-    return low + _varint(value >> 7) if value > 0x7F else low
+    return low + varint(value >> 7) if value > 0x7F else low
+
+
+def read_varint(data: bytes) -> tuple[int, int]:
+    """A varint at the beginning of some bytes, and how many it takes; a FormatError where there is none."""
+    reader = _Reader(data + bytes(CRC_BYTES), whole=True)
+    return reader.number("length"), reader.position
 
 
 def _block_name(header: Header, number: int) -> str:

@@ -10,14 +10,20 @@ options. These are rounded by trying all; what the two optima are apart then rul
 the solver for whole numbers has little left to do.
 """
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from nlaic.errors import NlaicError
 
 TIME_LIMIT = 6.0  # seconds for the solver; what was rounded is good to a picture a limit, should it need more
+GAP = 1e-9  # between what is found and what can be, relative
 WHOLE = 1e-6  # what is nearer to 0 or 1 is whole
 
 
@@ -112,21 +118,41 @@ def _whole(costs: np.ndarray, there: np.ndarray, limits: tuple[Limit, ...]) -> n
     """The integer programme over the options that are left."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    rows = [LinearConstraint(_one_each(costs.shape), 1, 1)]
+    columns = np.flatnonzero(there)
+    rows = [LinearConstraint(_one_each(costs.shape)[:, columns], 1, 1)]
     for limit in limits:
         unit = limit.total or 1.0  # rows of one size: the solver's tolerance is absolute
-        rows.append(LinearConstraint(limit.amounts.reshape(1, -1) / unit, -np.inf, limit.total / unit))
-    found = milp(
-        costs.ravel() / (np.ptp(costs) or 1.0),
-        integrality=np.ones(costs.size),
-        bounds=Bounds(0, there.ravel().astype(float)),
-        constraints=rows,
-        options={"time_limit": TIME_LIMIT, "mip_rel_gap": 0.0},
-    )
-    return None if found.x is None else found.x.reshape(costs.shape).argmax(1)
+        rows.append(LinearConstraint(limit.amounts.reshape(1, -1)[:, columns] / unit, -np.inf, limit.total / unit))
+    with _silence():
+        found = milp(
+            costs.ravel()[columns] / (np.ptp(costs) or 1.0),
+            integrality=np.ones(len(columns)),
+            bounds=Bounds(0, 1),
+            constraints=rows,
+            options={"time_limit": TIME_LIMIT, "mip_rel_gap": GAP},
+        )
+    if found.x is None:
+        return None
+    share = np.zeros(costs.size)
+    share[columns] = found.x
+    return share.reshape(costs.shape).argmax(1)
 
 
-def _one_each(shape: tuple[int, ...]) -> "object":
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Now and then HiGHS prints a line of its own to standard output, past Python and its own options."""
+    sys.stdout.flush()
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _one_each(shape: tuple[int, ...]) -> Any:
     """Eq. 1c: the options of each picture, [N, N * M], sparse."""
     from scipy import sparse
 

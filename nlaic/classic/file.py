@@ -1,7 +1,7 @@
 """A base codec and a filter in one `.nlaic` file, both directions (the layout: `nlaic.classic.section`)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,6 +11,7 @@ from PIL import Image
 from nlaic.alpha import filled
 from nlaic.classic.base import NUMBERS, Base, base_named
 from nlaic.classic.coders import Coder
+from nlaic.classic.scales import best, enlarged, reduced, together
 from nlaic.classic.section import NO_FILTER, BasePicture, pack_base, read_base
 from nlaic.container import MAX_PIXELS
 from nlaic.engine import Execution
@@ -51,13 +52,15 @@ class BaseEncoder:
     Args:
         pair: the codec and the filter.
         execution: how the filter runs, where `auto` tries some.
+        scales: code a reduced picture first and the rest second, where that is better (`nlaic.classic.scales`).
 
     Raises:
         NlaicError: if the codec or the filter's weights are missing.
     """
 
-    def __init__(self, pair: Pair, execution: Execution | None = None) -> None:
+    def __init__(self, pair: Pair, execution: Execution | None = None, *, scales: bool = False) -> None:
         self.pair, self.coder, self.execution = pair, open_coder(pair.base), execution or Execution()
+        self.scales = scales
 
     @cached_property
     def filters(self) -> dict[str, "Restorer"]:
@@ -98,7 +101,7 @@ class BaseEncoder:
 
     def with_filter(self, name: str | None) -> "BaseEncoder":
         """The same with one filter, or none; what is loaded is shared."""
-        encoder = BaseEncoder(Pair(self.pair.base, name), self.execution)
+        encoder = BaseEncoder(Pair(self.pair.base, name), self.execution, scales=self.scales)
         if name in self.filters:
             encoder.filters = {name: self.filters[name]}
         return encoder
@@ -125,16 +128,24 @@ class BaseEncoder:
         if "A" in picture.mode:
             pixels = filled(pixels, np.asarray(picture.getchannel("A")))
         rgb = Image.fromarray(pixels)
-        stream = self.coder.encode(rgb, setting)
-        name = self.pair.filter if self.pair.filter != AUTO else self._best(pixels, stream, setting)
+        section = self._section(rgb, setting)
+        name = self.pair.filter if self.pair.filter != AUTO else self._best(pixels, section, setting)
         model_id = self.filters[name].weights.model_id if name else NO_FILTER
         grey = picture.mode in ("L", "LA")
         sections = sections_of(picture, metadata)
-        return pack_base(BasePicture(self.pair.base, name, stream), rgb.size, setting, model_id, grey, sections)
+        return pack_base(replace(section, filter=name), rgb.size, setting, model_id, grey, sections)
 
-    def _best(self, pixels: np.ndarray, stream: bytes, setting: float) -> str | None:
+    def _section(self, rgb: Image.Image, setting: float) -> BasePicture:
+        """The picture coded, no filter chosen yet."""
+        if not self.scales:
+            return BasePicture(self.pair.base, None, self.coder.encode(rgb, setting))
+        found = best(self.coder, self.pair.base, rgb, setting)
+        return BasePicture(self.pair.base, None, found.last, found.scale, found.first)
+
+    def _best(self, pixels: np.ndarray, section: BasePicture, setting: float) -> str | None:
         """The filter, or none, whose picture has the least squared error."""
-        decoded, level = np.asarray(self.coder.decode(stream)), self.pair.base.level(setting)
+        height, width = pixels.shape[:2]
+        decoded, level = decoded_pixels(section, (width, height)), self.pair.base.level(setting)
         shown: dict[str | None, np.ndarray] = {None: decoded}
         shown |= {name: restorer.restore(decoded, level) for name, restorer in self.filters.items()}
         return min(shown, key=lambda name: float(np.square(shown[name].astype(float) - pixels).mean()))
@@ -206,17 +217,27 @@ class BaseDecoder:
 def extract_base(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, str]:
     """The base codec's own file, for any viewer of it, and its suffix. It holds the pixels alone, no metadata."""
     _, section = read_base(data, max_pixels)
+    if section.scale:
+        raise NlaicError(f"the picture is in two {section.base.name} streams (--scales), of which no viewer makes one")
     return section.base.own(section.stream), section.base.suffix
 
 
 def decoded_pixels(section: BasePicture, size: tuple[int, int]) -> np.ndarray:
     """The base codec's picture, uint8 [H, W, 3]; whatever a decoder says of a bad stream becomes one FormatError."""
-    coder = open_coder(section.base)
-    image = _guarded(lambda: coder.decode(section.stream), section.base.name)
+    last = _decoded(section.base, section.stream, size)
+    if not section.scale:
+        return np.asarray(last)
+    first = _decoded(section.base, section.first, reduced(size, section.scale))
+    return together(enlarged(first, size), np.asarray(last))
+
+
+def _decoded(base: Base, stream: bytes, size: tuple[int, int]) -> Image.Image:
+    coder = open_coder(base)
+    image = _guarded(lambda: coder.decode(stream), base.name)
     if image.size != size:
         got = f"{image.width}x{image.height}"
-        raise FormatError(f"the {section.base.name} stream must be of {size[0]}x{size[1]} pixels, got {got}")
-    return np.asarray(image)
+        raise FormatError(f"the {base.name} stream must be of {size[0]}x{size[1]} pixels, got {got}")
+    return image
 
 
 def _guarded(decode: Callable[[], Image.Image], name: str) -> Image.Image:

@@ -5,11 +5,16 @@ Its content, of tag 0x82 (`nlaic.container`, whose words these are):
 ```
 base codec   u8     1 JPEG, 2 WebP, 3 AVIF, 4 HEIC (HEVC), 5 HEVC intra, 6 VVC, 7 AVS2, 8 BPG
 filter       u8     0 none, 1..3 MVGL's A..C, 4 ColorBlust's, 5 SVAC2's, 6 restore-light
-scales       u8     0; other values are reserved
-stream       the rest: for 1 to 4 and 8 a file as the codec has them, without metadata; for 5 to 7 a u8, then one intra
+scale        u8     0: one stream. 1, 2, 3: two streams, the first of the picture reduced to 1/2, 1/4, 1/8 of its sides,
+                    rounded up; other values are reserved
+first length varint where scale is not 0: bytes of the first stream, which follows
+stream       the rest. For 1 to 4 and 8 a file as the codec has them, without metadata; for 5 to 7 a u8, then one intra
              picture as a raw stream (Annex B for HEVC and VVC; AVS2's as libxavs2 writes it). The u8 is 1 where the
              stream's last column is to be cut off, plus 2 for its last row: 4:2:0 has even sides
 ```
+
+Where there are two streams, the picture is the first, enlarged to the header's size by Pillow's bicubic filter, plus
+the second, minus 128, clipped to 0..255 (`nlaic.classic.scales`).
 
 In such a file the header's numbers mean: `model id` the first 8 bytes of the SHA-256 over the filter's weights
 (`nlaic.weights`, read with `skip` 0 and the codec id `filter`), zeros where the filter is 0; `quality` the base codec's
@@ -24,6 +29,7 @@ from dataclasses import dataclass
 
 from nlaic import container
 from nlaic.classic.base import BASES, NUMBERS, Base, base_numbered
+from nlaic.classic.scales import FACTORS
 from nlaic.container import BASE, KNOWN, UNIT, Container, Header
 from nlaic.errors import FormatError
 
@@ -40,16 +46,20 @@ class BasePicture:
         base: the codec.
         filter: name of the filter; None where there is none.
         stream: the codec's bytes.
+        scale: 0, or by which power of 2 the picture of another stream is reduced, which comes first.
+        first: that stream.
     """
 
     base: Base
     filter: str | None
     stream: bytes
+    scale: int = 0
+    first: bytes = b""
 
     def content(self) -> bytes:
         """Of the section."""
-        number = NUMBERS[self.filter] if self.filter else 0
-        return bytes([self.base.number, number, 0]) + self.stream
+        head = bytes([self.base.number, NUMBERS[self.filter] if self.filter else 0, self.scale])
+        return head + (container.varint(len(self.first)) + self.first if self.scale else b"") + self.stream
 
 
 def has_base(data: bytes) -> bool:
@@ -109,6 +119,14 @@ def _parse(content: bytes) -> BasePicture:
         raise FormatError(
             f"section BASE: filter must be 0..{max(filters)}, got {content[1]}: a newer program is needed"
         )
-    if content[2]:
-        raise FormatError(f"section BASE: scales must be 0, got {content[2]}: a newer program is needed")
-    return BasePicture(base, filters.get(content[1]), content[HEAD:])
+    filter, scale, rest = filters.get(content[1]), content[2], content[HEAD:]
+    if not scale:
+        return BasePicture(base, filter, rest)
+    if scale > max(FACTORS):
+        raise FormatError(f"section BASE: scale must be 0..{max(FACTORS)}, got {scale}: a newer program is needed")
+    length, start = container.read_varint(rest)
+    if start + length >= len(rest):
+        raise FormatError(
+            f"section BASE: the first stream must have at most {len(rest) - start - 1} bytes, got {length}"
+        )
+    return BasePicture(base, filter, rest[start + length :], scale, rest[start : start + length])

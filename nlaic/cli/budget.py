@@ -61,6 +61,8 @@ def check_budgets(args: argparse.Namespace) -> None:
         raise UsageError("--total-seconds goes with --total-bytes")
     if args.total_bytes is not None and args.executor:
         raise UsageError("--total-bytes and --executor do not go together")
+    if args.scales and not args.codec:
+        raise UsageError("--scales goes with --codec")
     if args.codec:
         from nlaic.classic.file import parse_pair
 
@@ -76,7 +78,9 @@ def open_codec(args: argparse.Namespace) -> "Codec | BaseEncoder":
         from nlaic.classic.file import BaseEncoder, parse_pair
         from nlaic.engine import Execution
 
-        return BaseEncoder(parse_pair(args.codec), Execution(args.device, args.threads, args.precision))
+        return BaseEncoder(
+            parse_pair(args.codec), Execution(args.device, args.threads, args.precision), scales=args.scales
+        )
     import nlaic
 
     return nlaic.load(args.model, device=args.device, threads=args.threads, precision=args.precision)

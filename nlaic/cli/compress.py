@@ -63,6 +63,11 @@ def make_parser() -> command.Parser:
         help="another codec inside of the file (jpeg webp avif heic hevc vvc avs2 bpg), and a filter behind it "
         "(restore-light svac2 mvgl-c .., or auto: whichever is best)",
     )
+    parser.add_argument(
+        "--scales",
+        action="store_true",
+        help="with --codec: a picture reduced to 1/2, 1/4 or 1/8 first and the rest second, where that is better",
+    )
     parser.add_argument("--model", default="light", metavar="NAME|FILE", help="weights; default: light")
     parser.add_argument(
         "--block",

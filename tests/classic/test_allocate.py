@@ -77,6 +77,13 @@ def test_a_thousand_pictures_use_the_budget_and_beat_one_setting_for_all():
     assert bound <= costs[rows, chosen].sum() <= 1.001 * bound
 
 
+def test_the_solver_is_quiet(capfd):
+    for seed in range(12):
+        costs, sizes = rate_distortion(24, 14, seed)
+        allocate(costs, Limit("bytes", sizes, float(sizes[:, 5].sum())))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_budget_below_the_smallest_says_the_smallest():
     costs, sizes = rate_distortion(3, 4)
     with pytest.raises(NlaicError, match=rf"10 bytes cannot be met: the least is {sizes.min(1).sum():g}"):

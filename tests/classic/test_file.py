@@ -14,7 +14,8 @@ from nlaic.classic.base import BASES
 from nlaic.classic.coders import MissingError
 from nlaic.classic.file import BaseDecoder, BaseEncoder, Pair, extract_base, parse_pair
 from nlaic.classic.restore import Restorer
-from nlaic.classic.section import pack_base, read_base
+from nlaic.classic.scales import code
+from nlaic.classic.section import BasePicture, pack_base, read_base
 from nlaic.classic.weights import find_filter
 from nlaic.errors import FormatError, NlaicError
 from tests.classic.conftest import rms
@@ -99,6 +100,33 @@ def test_auto_takes_the_filter_that_helps_most(filters):
     assert rms(nlaic.decompress(data), picture) == rms(nlaic.decompress(same), picture)
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_two_streams_are_the_enlarged_picture_and_what_it_lacks(scale):
+    picture, base = smooth_picture(97, 83), BASES["jpeg"]
+    coded = code(base.open(), picture, 40, scale)
+    section = BasePicture(base, None, coded.last, scale, coded.first)
+    data = pack_base(section, picture.size, 40, bytes(8), False, {})
+    below, lacking = (Image.open(BytesIO(stream)) for stream in (coded.first, coded.last))
+    assert below.size == (-(-97 // 2**scale), -(-83 // 2**scale)) and lacking.size == picture.size
+    enlarged = np.asarray(below.resize(picture.size, Image.Resampling.BICUBIC), float)
+    expected = (enlarged + np.asarray(lacking) - 128).clip(0, 255)
+    assert np.array_equal(nlaic.decompress(data), expected)
+    assert rms(expected, picture) < 25
+    with pytest.raises(NlaicError, match="in two jpeg streams"):
+        extract_base(data)
+
+
+def test_two_streams_are_taken_where_they_win(kodak):
+    """At the lowest rates JPEG spends most on the means of its blocks, of which a reduced picture has fewer."""
+    picture = Image.open(kodak[22])
+    one, two = (BaseEncoder(parse_pair("jpeg"), scales=scales) for scales in (False, True))
+    data = two.compress(picture, 5)
+    assert read_base(data, 10**6)[1].scale > 0
+    same = one.compress(picture, max_bytes=len(data))
+    assert rms(nlaic.decompress(data), picture) < rms(nlaic.decompress(same), picture)
+    assert read_base(two.compress(picture, 90), 10**6)[1].scale == 0
+
+
 def test_damage_is_one_error(filters):
     data = bytearray(encoder("jpeg+svac2").compress(smooth_picture(96, 80), 30))
     for place in range(0, len(data), 13):
@@ -124,7 +152,10 @@ def rewritten(data, change):
         (lambda c: b"\x00" + c[1:], "base codec must be one of 1 jpeg"),
         (lambda c: b"\x63" + c[1:], "got 99: a newer program"),
         (lambda c: c[:1] + b"\x63" + c[2:], "filter must be 0..6, got 99"),
-        (lambda c: c[:2] + b"\x01" + c[3:], "scales must be 0, got 1"),
+        (lambda c: c[:2] + b"\x04" + c[3:], r"scale must be 0\.\.3, got 4"),
+        (lambda c: c[:2] + b"\x01\xff\x7f" + c[3:], "first stream must have at most"),
+        (lambda c: c[:2] + b"\x01\x80\x80\x80\x80\x80\x80" + c[3:], "must be a varint"),
+        (lambda c: c[:2] + b"\x01\x05" + c[3:], "jpeg stream is damaged|must be of"),
         (lambda c: c[:3] + b"no picture at all", "jpeg stream is damaged"),
         (lambda c: c[: len(c) // 2], "jpeg stream is damaged"),
         (lambda c: c[:3] + jpeg(40, 40), "must be of 96x80 pixels, got 40x40"),
