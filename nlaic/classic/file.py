@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -156,7 +157,7 @@ class BaseDecoder:
 
     Args:
         execution: how filters run.
-        model: name or file of the filter's weights; None: those that the file names.
+        model: file of the filter's weights; None: those that the file names.
         filtered: whether filters run at all.
     """
 
@@ -202,11 +203,10 @@ class BaseDecoder:
 
     def _filter(self, model_id: bytes) -> "Restorer":
         from nlaic.classic.restore import Restorer
-        from nlaic.classic.weights import find_filter_by_id
-        from nlaic.weights import find_weights
+        from nlaic.classic.weights import find_filter_by_id, read_filter
 
         if model_id not in self._filters:
-            weights = find_weights(self.model) if self.model else find_filter_by_id(model_id)
+            weights = read_filter(Path(self.model)) if self.model else find_filter_by_id(model_id)
             if weights.model_id != model_id:
                 got = weights.model_id.hex()
                 raise FormatError(f"the file is of filter {model_id.hex()}, but weights {self.model} are filter {got}")

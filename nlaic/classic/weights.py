@@ -6,6 +6,7 @@ trained behind, `qualities` (JSON) the lowest and the highest of its settings. T
 the model id of its weights.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,22 @@ from nlaic.weights import SUFFIX, Weights, read_weights, weights_folders
 FOLDER = "filters"
 CODEC = "filter"  # in the place of a codec id
 PREFIX = "filter"
+
+
+# SHA-256 of the files that come with the package, by file name.
+PINNED: dict[str, str] = {}
+
+
+def read_filter(path: Path) -> Weights:
+    """Read a filter's weights.
+
+    Raises:
+        NlaicError: if the file is missing, no weights file, or one of the package's with a wrong hash.
+    """
+    expected = PINNED.get(path.name)
+    if expected and path.is_file() and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != expected:
+        raise NlaicError(f"weights {path}: SHA-256 is {found[:16]}…, expected {expected[:16]}…")
+    return read_weights(path)
 
 
 def export_filter(network: nn.Module, metadata: dict[str, str]) -> Weights:
@@ -55,12 +72,12 @@ def find_filter(name: str, source: str) -> Weights:
     """
     path = Path(name)
     if path.suffix == SUFFIX or path.is_file():
-        return read_weights(path)
+        return read_filter(path)
     if name not in NUMBERS:
         raise NlaicError(f"filter must be one of {', '.join(NUMBERS)}, or a {SUFFIX} file, but got {name!r}")
     for candidate in _candidates():
         if candidate.stem.rpartition("-")[0] == f"{name}-{source}":
-            return read_weights(candidate)
+            return read_filter(candidate)
     others = filters_for(source)
     there = f"there are {', '.join(others)}" if others else "there is no filter behind it"
     raise NlaicError(f"no weights of filter {name} for {source}: {there}")
@@ -79,7 +96,7 @@ def find_filter_by_id(model_id: bytes) -> Weights:
         NlaicError: if they are not there.
     """
     for candidate in _candidates():
-        weights = read_weights(candidate)
+        weights = read_filter(candidate)
         if weights.model_id == model_id:
             return weights
     raise NlaicError(f"no filter with id {model_id.hex()} in {_places()}; --no-filter shows the picture without it")
