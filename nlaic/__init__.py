@@ -217,8 +217,7 @@ def info(data: bytes, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) ->
     """
     from nlaic import container
 
-    known = container.KNOWN | {container.BASE}
-    found = container.unpack(data, max_pixels=max_pixels, known_required=known, salvage=salvage)
+    found = container.unpack(data, max_pixels=max_pixels, known_required=container.READABLE, salvage=salvage)
     facts = container.describe(found)
     if container.BASE in found.sections:
         from nlaic.classic.section import describe_base

@@ -79,6 +79,7 @@ UNIT = 64  # block sizes are multiples of this many pixels
 REQUIRED = 0x80  # this bit of a tag: a reader that does not know the section refuses the file
 ICC, EXIF, XMP, ALPHA, BASE = 1, 2, 3, 0x81, 0x82
 KNOWN = frozenset({ALPHA})  # of the required ones: what `nlaic.codec` interprets
+READABLE = KNOWN | {BASE}  # what the package does
 SECTION_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", ALPHA: "ALPHA", BASE: "BASE"}
 
 Result = TypeVar("Result")

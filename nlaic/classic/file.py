@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from nlaic.alpha import filled
+from nlaic.canvas import cut
 from nlaic.classic.base import NUMBERS, Base, base_named
 from nlaic.classic.coders import Coder
 from nlaic.classic.scales import best, enlarged, reduced, together
@@ -194,7 +195,7 @@ class BaseDecoder:
         if section.filter and self.filtered:
             level = section.base.level(header.quality / 10)
             pixels = self._filter(header.model_id).restore(pixels, level)
-        picture = Image.fromarray(pixels).crop(wanted)
+        picture = cut(Image.fromarray(pixels), wanted)
         return completed(picture, alpha_of(file, wanted), file)
 
     def salvage(self, data: bytes, **options: object) -> NoReturn:

@@ -30,12 +30,11 @@ from dataclasses import dataclass
 from nlaic import container
 from nlaic.classic.base import BASES, NUMBERS, Base, base_numbered
 from nlaic.classic.scales import FACTORS
-from nlaic.container import BASE, KNOWN, UNIT, Container, Header
+from nlaic.container import BASE, READABLE, UNIT, Container, Header
 from nlaic.errors import FormatError
 
 HEAD = 3  # bytes before the stream
 NO_FILTER = bytes(container.MODEL_ID_BYTES)
-READABLE = KNOWN | {BASE}
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,12 @@ def test_what_travels_with_a_picture_comes_back():
     assert nlaic.decompress(encoder("jpeg").compress(Image.new("RGB", (1, 1), (200, 9, 9)), 90)).size == (1, 1)
 
 
+def test_pillow_opens_it():
+    data = encoder("jpeg").compress(smooth_picture(48, 32), 60)
+    with Image.open(BytesIO(data)) as image:
+        assert image.size == (48, 32) and np.array_equal(np.asarray(image), np.asarray(nlaic.decompress(data)))
+
+
 def test_targets_are_met_and_the_smallest_is_said():
     picture, one = smooth_picture(96, 80), encoder("jpeg")
     data = one.compress(picture, max_bytes=2500)
