@@ -75,6 +75,8 @@ def restoration(
 ) -> Restoration:
     """The objective of a configuration: a new filter with its starting values measured, or the weights' to go on with.
 
+    Where these were trained behind another codec, the usual errors are measured anew.
+
     Raises:
         NlaicError: if the weights are of another filter.
     """
@@ -83,11 +85,12 @@ def restoration(
     if weights is not None:
         if (weights.architecture, weights.settings) != (name, config["model"]["settings"]):
             raise NlaicError(f"start: {weights.path} holds another filter than model={name}")
-        return Restoration(filter_network(weights).requires_grad_(True), distortion, **more)
-    network = build_filter(name, config["model"]["settings"])
-    if isinstance(network, Mvgl):
+        network = filter_network(weights).requires_grad_(True)
+    else:
+        network = build_filter(name, config["model"]["settings"])
+    if isinstance(network, Mvgl) and weights is None:
         network.mean.copy_(_mean(pictures))
-    if isinstance(network, RestoreLight):
+    if isinstance(network, RestoreLight) and (weights is None or weights.metadata["source"] != stage["source"]):
         some = range(0, len(pictures), max(len(pictures) // STARTING, 1))
         start_restore(network, [_pair(pictures, number) for number in some])
     return Restoration(network, distortion, **more)
