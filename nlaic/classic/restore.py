@@ -1,11 +1,13 @@
 """Filters after a decoder, run: pictures in, better ones out."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from nlaic.classic.base import base_named
 from nlaic.classic.blocks import overlap_save, padded_to
 from nlaic.classic.nets.build import as_filter
 from nlaic.classic.weights import filter_network
@@ -60,13 +62,23 @@ class Restorer:
         """Name of the base codec that it was trained behind."""
         return str(self.weights.metadata["source"])
 
+    @property
+    def levels(self) -> tuple[float, float]:
+        """The finest and the coarsest level that it was trained at."""
+        base = base_named(self.source)
+        low, high = sorted(base.level(quality) for quality in json.loads(self.weights.metadata["qualities"]))
+        return low, high
+
     def restore(self, pixels: np.ndarray, level: float, running: Running | None = None) -> np.ndarray:
         """A decoded picture uint8 [H, W, 3], coded at a level 0 (the finest) .. 1, to a better one of the same shape.
+
+        A level outside of those that the filter was trained at is taken for the nearest of them.
 
         Raises:
             NlaicError: if blocks are not on the filter's grid.
         """
         running, multiple = running or Running(), self._filter.multiple
+        level = min(max(level, self.levels[0]), self.levels[1])
         if any(side % multiple for side in running.block):
             raise NlaicError(f"block must be two multiples of {multiple}, but got {running.block}")
         height, width = pixels.shape[:2]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "nlaic-restore"
 ENDING = "-restored"
+TOLERANCE = 0.01  # of a level: what quantisation tables tell is not exact
 LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".heic", ".heif"})
 
 
@@ -84,6 +85,8 @@ def _restore(
     start = perf_counter()
     if source is None:
         warn("without loss: there is nothing to restore, or say --source CODEC:QUALITY")
+    elif source.level < filters.get(source, report).levels[0] - TOLERANCE:
+        warn("finer than the filter was trained for: it is left as it is")
     else:
         running = Running(args.block, args.rotations)
         picture = restored(picture, turn, filters.get(source, report), source.level, running)

@@ -66,6 +66,10 @@ def test_restore_says_what_it_does_not_know(folder, run):
     assert (code, err) == (0, []) and not np.array_equal(Image.open("a-restored.png"), Image.open("a.png"))
     code, _, err = run("restore a.png --source heic:20 --force --model weights.safetensors")
     assert code == 1 and len(err) == 1
+    smooth_picture(96, 80).save("fine.jpg", quality=99)
+    code, _, err = run("restore fine.jpg")
+    assert code == 0 and "finer than the filter was trained for" in err[0]
+    assert np.array_equal(Image.open("fine-restored.png"), Image.open("fine.jpg"))
     path = next(Path("../weights/filters").glob("mvgl-c*"))
     code, _, err = run(f"restore a.jpg --force --model {path}")
     assert code == 0 and "trained behind heic, not behind jpeg" in err[0]

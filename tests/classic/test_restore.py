@@ -83,6 +83,15 @@ def test_grey_stays_grey_and_alpha_stays_what_it_was():
     assert out.mode == "RGBA" and np.array_equal(np.asarray(out)[..., 3], np.asarray(both)[..., 3])
 
 
+def test_levels_that_were_not_trained_at_are_the_nearest():
+    restorer, pixels = Restorer(small_filter("restore-light", "jpeg"), CPU), np.asarray(smooth_picture(64, 64))
+    finest, coarsest = restorer.levels  # of qualities 95 and 5
+    assert 0.1 < finest < 0.3 and 0.7 < coarsest < 0.9
+    assert np.array_equal(restorer.restore(pixels, 0.0), restorer.restore(pixels, finest))
+    assert np.array_equal(restorer.restore(pixels, 1.0), restorer.restore(pixels, coarsest))
+    assert not np.array_equal(restorer.restore(pixels, finest), restorer.restore(pixels, coarsest))
+
+
 def test_bf16_is_near_and_a_block_off_the_grid_is_refused():
     weights, pixels = small_filter("restore-light", "jpeg"), np.asarray(smooth_picture(64, 64))
     reduced = Restorer(weights, Execution("cpu", 1, "bf16")).restore(pixels, 0.5)
