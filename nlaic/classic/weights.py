@@ -24,7 +24,9 @@ PREFIX = "filter"
 
 
 # SHA-256 of the files that come with the package, by file name.
-PINNED: dict[str, str] = {}
+PINNED: dict[str, str] = {
+    "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
+}
 
 
 def read_filter(path: Path) -> Weights:
