@@ -25,6 +25,7 @@ PREFIX = "filter"
 
 # SHA-256 of the files that come with the package, by file name.
 PINNED: dict[str, str] = {
+    "restore-light-heic-0ba0f5ab.safetensors": "0ba0f5ab12462942f22e621d7cd7feb2dae668028219a7566ca8cab90dc6859a",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
     "restore-light-webp-5935c01f.safetensors": "5935c01fce91c8095b7b41a136f9490f7a9aa32d3ac50ab7531b40432f51bb4c",
 }
