@@ -14,11 +14,8 @@ from PIL import Image
 
 from nlaic.classic.allocate import Limit, allocate
 
-ROUNDS = (
-    (10.0, 0.5),
-    (1.5, 0.1),
-    (0.5, 0.1),
-)  # how far from the last choice, and in which steps, the next is looked for
+ROUNDS = (1.0, 0.15, 0.05)  # how far from the last choice the next is looked for, in rungs of the ladder
+PLACES = 20  # at most so many on either side
 
 
 @dataclass(frozen=True, order=True)
@@ -42,7 +39,7 @@ class Way(Protocol):
     """A codec, as it is tried."""
 
     ladder: Sequence[float]  # qualities that every picture is tried at
-    fine: bool  # whether there are others between them
+    step: float  # between its qualities, those off the ladder too
 
     def attempt(self, image: Image.Image, quality: float) -> dict[Option, tuple[int, np.ndarray, float]]:
         """Code a picture: for each filter, bytes, the decoded picture uint8 [H, W, 3] and seconds to decode."""
@@ -126,24 +123,24 @@ class Tries:
         chosen = allocate(_table(rows, "cost"), *_limits(rows, budget))
         return [some[number] for some, number in zip(near, chosen, strict=True)]
 
-    def single(self, budget: Budget) -> tuple[Option, float] | None:
-        """The best that one option for all pictures does within the budget, among those that all were tried at."""
-        shared = set.intersection(*(set(known) for known in self.known))
-        fitting = {option: self.mean(option) for option in shared if self._fits(option, budget)}
-        return min(fitting.items(), key=lambda item: item[1], default=None)
-
-    def mean(self, option: Option) -> float:
-        """Cost of one option for all."""
-        return float(np.mean([known[option].cost for known in self.known]))
-
-    def _fits(self, option: Option, budget: Budget) -> bool:
-        tries = [known[option] for known in self.known]
-        seconds = budget.seconds is None or sum(one.seconds for one in tries) <= budget.seconds
-        return sum(one.size for one in tries) <= budget.bytes and seconds
+    def single(self, ladder: Sequence[float], budget: Budget, step: float) -> tuple[Option, float] | None:
+        """The best that one option for all pictures does within the budget, by curves through the rungs."""
+        rungs, found = sorted(ladder), []
+        places = np.round(np.arange(rungs[0], rungs[-1] + step / 2, step), 1)
+        for name in sorted({option.filter for option in self.known[0]}):
+            rows = [[known[Option(rung, name)] for rung in rungs] for known in self.known]
+            sizes = sum(np.exp(np.interp(places, rungs, np.log([one.size for one in row]))) for row in rows)
+            costs, seconds = (
+                np.interp(places, rungs, np.mean([[getattr(one, kind) for one in row] for row in rows], axis=0))
+                for kind in ("cost", "seconds")
+            )
+            fits = (sizes <= budget.bytes) & (len(rows) * seconds <= (budget.seconds or np.inf))
+            found += [(Option(float(q), name), float(c)) for q, c in zip(places[fits], costs[fits], strict=True)]
+        return min(found, key=lambda one: one[1], default=None)
 
 
 def share(
-    attempt: Callable[[int, float], dict[Option, Try]], count: int, ladder: Sequence[float], budget: Budget, fine: bool
+    attempt: Callable[[int, float], dict[Option, Try]], count: int, ladder: Sequence[float], budget: Budget, step: float
 ) -> Share:
     """Choose for each of `count` pictures.
 
@@ -152,7 +149,7 @@ def share(
         count: of pictures.
         ladder: qualities that each is tried at.
         budget: see there.
-        fine: whether to go on in steps of 0.1.
+        step: between the codec's qualities.
 
     Raises:
         NlaicError: if the budget is too small; it says the least.
@@ -162,30 +159,18 @@ def share(
         for quality in ladder:
             tries.add(number, quality)
     last = tries.best(budget)
-    aim = float(budget.bytes)
-    for reach, step in ROUNDS if fine else ():
-        chosen = tries.between(Budget(int(aim), budget.seconds), last, reach, step)
+    aim, rung = float(budget.bytes), float(np.abs(np.diff(ladder)).max())
+    for reach in (max(part * rung, step) for part in ROUNDS):
+        apart = step * max(round(reach / step / PLACES), 1)
+        chosen = tries.between(Budget(int(aim), budget.seconds), last, reach, apart)
         for number, option in enumerate(chosen):
             tries.add(number, option.quality)
         spent = sum(known[option].size for known, option in zip(tries.known, chosen, strict=True))
         aim *= min(budget.bytes / spent, 1.02)
         last = chosen
     options = tries.best(budget)
-    single = _one_for_all(tries, ladder, budget) if fine else tries.single(budget)
+    single = tries.single(ladder, budget, step)
     return Share(options, [known[option] for known, option in zip(tries.known, options, strict=True)], single)
-
-
-def _one_for_all(tries: Tries, ladder: Sequence[float], budget: Budget) -> tuple[Option, float] | None:
-    """The finest quality whose files, by curves through the rungs, fit together; its mean cost by the same curves."""
-    rungs = [Option(float(quality)) for quality in ladder]
-    sizes = np.log([[known[rung].size for rung in rungs] for known in tries.known])
-    fine = np.round(np.arange(ladder[0], ladder[-1] + 0.05, 0.1), 1)
-    totals = np.sum([np.exp(np.interp(fine, ladder, row)) for row in sizes], axis=0)
-    fitting = np.flatnonzero(totals <= budget.bytes)
-    if not len(fitting):
-        return None
-    quality = float(fine[fitting[-1]])
-    return Option(quality), float(np.interp(quality, ladder, [tries.mean(rung) for rung in rungs]))
 
 
 def _limits(rows: list[list[Try]], budget: Budget) -> list[Limit]:

@@ -28,7 +28,7 @@ class LearnedWay:
     """
 
     ladder: tuple[float, ...] = tuple(float(quality) for quality in range(0, 101, 10))
-    fine = True
+    step = 0.1
 
     def __init__(self, codec: Codec, options: dict[str, Any]) -> None:
         self.codec, self.options = codec, options
@@ -44,7 +44,7 @@ class LearnedWay:
 class BaseWay:
     """A base codec, without a filter and with those that there are."""
 
-    fine = False
+    step = 1.0
 
     def __init__(self, encoder: BaseEncoder, strip: bool) -> None:
         self.encoder, self.strip = encoder, strip

@@ -124,7 +124,7 @@ class _Set:
 
         seen: list[int] = []
         budget = Budget(self.args.total_bytes, self.args.total_seconds)
-        found = share(watched, len(self.jobs), way.ladder, budget, way.fine)
+        found = share(watched, len(self.jobs), way.ladder, budget, way.step)
         for job, option in zip(self.jobs, found.options, strict=True):
             self._write(job, option)
         self._tell(found)

@@ -22,12 +22,12 @@ def made_up(number, quality):
 
 @pytest.mark.parametrize("total", [30_000, 90_000, 200_000])
 def test_a_fine_codec_uses_the_budget_and_gains(total):
-    found = share(made_up, 12, LADDER, Budget(total), fine=True)
+    found = share(made_up, 12, LADDER, Budget(total), 0.1)
     spent = sum(one.size for one in found.tries)
     assert 0.97 * total <= spent <= total
     assert found.cost < found.single[1]
-    coarse = share(made_up, 12, LADDER, Budget(total), fine=False)
-    assert found.cost < coarse.cost
+    coarse = share(made_up, 12, LADDER, Budget(total), 10)
+    assert found.cost < coarse.cost and sum(one.size for one in coarse.tries) <= total
     assert all(made_up(n, o.quality)[o] == t for n, (o, t) in enumerate(zip(found.options, found.tries, strict=True)))
 
 
@@ -39,19 +39,19 @@ def test_a_filter_is_taken_where_there_is_time_for_it():
 
     counts = []
     for seconds in (2.5, 5.5, 30):
-        found = share(attempt, 8, LADDER, Budget(50_000, seconds), fine=False)
+        found = share(attempt, 8, LADDER, Budget(50_000, seconds), 10)
         assert sum(one.seconds for one in found.tries) <= seconds
         counts.append(sum(option.filter == "filter" for option in found.options))
     assert counts[0] <= 1 < counts[1] < counts[2] == 8
     with pytest.raises(NlaicError, match=r"0\.5 seconds cannot be met: the least is"):
-        share(attempt, 8, LADDER, Budget(50_000, 0.5), fine=False)
+        share(attempt, 8, LADDER, Budget(50_000, 0.5), 10)
 
 
 def test_light_for_real(codec):
     pictures = [smooth_picture(64 + 64 * (n % 2), 64, n) for n in range(3)]
     way = LearnedWay(codec, {"effort": 1})
     sizes = [len(codec.compress(picture, 55, effort=1)) for picture in pictures]
-    found = share(trier(way, pictures.__getitem__, "psnr"), 3, way.ladder, Budget(sum(sizes)), way.fine)
+    found = share(trier(way, pictures.__getitem__, "psnr"), 3, way.ladder, Budget(sum(sizes)), way.step)
     files = [codec.compress(p, o.quality, effort=1) for p, o in zip(pictures, found.options, strict=True)]
     assert 0.97 * sum(sizes) <= sum(map(len, files)) <= sum(sizes)
     assert [len(data) for data in files] == [one.size for one in found.tries]
@@ -62,7 +62,7 @@ def test_light_for_real(codec):
 def test_jpeg_with_a_filter_for_real(filters):
     pictures = [smooth_picture(96, 64, n) for n in range(2)]
     way = BaseWay(BaseEncoder(parse_pair("jpeg+svac2")), strip=False)
-    found = share(trier(way, pictures.__getitem__, "mse"), 2, way.ladder, Budget(6000), way.fine)
+    found = share(trier(way, pictures.__getitem__, "mse"), 2, way.ladder, Budget(6000), way.step)
     files = [way.encoder.compress(p, o.quality) for p, o in zip(pictures, found.options, strict=True)]
     assert {option.filter for option in found.options} == {"svac2"}
     assert [len(data) for data in files] == [one.size for one in found.tries] and sum(map(len, files)) <= 6000
