@@ -41,23 +41,29 @@ plugin.register()
 
 
 def load(
-    name_or_file: str = "light", *, device: str = "auto", threads: int | None = None, precision: str = "auto"
+    name_or_file: str = "light",
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    engine: str = "auto",
 ) -> "Codec":
     """An object with `compress` and `decompress`, from the name of weights or their file.
 
     Args:
         name_or_file: `light`, another name, or a path to a weights file.
         device: `auto`, `cpu` or `cuda`.
-        threads: of the processor, in all; None leaves it to torch. More than there are processors are not used.
-        precision: of the transforms: `fp32`, `bf16`, `fp16`, or `auto`, what is fastest here; what is decoded from a
-            file before the transforms does not depend on it.
+        threads: of the processor, in all; None leaves it to the engine. More than there are processors are not used.
+        precision: of the transforms: `fp32`, `bf16`, `fp16`, or `auto`, what is fastest with the engine; what is
+            decoded from a file before the transforms does not depend on it.
+        engine: `onnx` (ONNX Runtime), `torch`, or `auto`: torch on a GPU or where it is asked for by another argument.
 
     Raises:
         NlaicError: if there are no such weights; it names the places looked at.
     """
     from nlaic import codec
 
-    return codec.load(name_or_file, device=device, threads=threads, precision=precision)
+    return codec.load(name_or_file, device=device, threads=threads, precision=precision, engine=engine)
 
 
 def load_for(
@@ -67,6 +73,7 @@ def load_for(
     device: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
+    engine: str = "auto",
 ) -> "Codec | BaseDecoder":
     """The codec that the bytes of a .nlaic file need, found by their model id, or `model` where given.
 
@@ -79,13 +86,13 @@ def load_for(
         from nlaic.classic.file import BaseDecoder
         from nlaic.engine import Execution
 
-        return BaseDecoder(Execution(device, threads, precision), model)
-    return codec.load_for(data, model=model, device=device, threads=threads, precision=precision)
+        return BaseDecoder(Execution(device, threads, precision, engine=engine), model)
+    return codec.load_for(data, model=model, device=device, threads=threads, precision=precision, engine=engine)
 
 
 @lru_cache(maxsize=2)
-def _loaded(name_or_file: str, device: str) -> "Codec":
-    return load(name_or_file, device=device)
+def _loaded(name_or_file: str, device: str, engine: str = "auto") -> "Codec":
+    return load(name_or_file, device=device, engine=engine)
 
 
 @lru_cache(maxsize=2)
@@ -125,7 +132,7 @@ def compress(
         quality: 0..100 in steps of 0.1; not looked at where a target is given.
         bpp: target in bits per pixel: the best quality whose file is not larger.
         max_bytes: the same in bytes.
-        effort: 1 (fastest) .. 9 (smallest; takes minutes a megapixel).
+        effort: 1 (fastest) .. 9 (smallest; takes minutes a megapixel, 8 and 9 by torch).
         model: name or file of the weights, as for `load`.
         block: (width, height) of the independent blocks, multiples of 64.
         strip: leave EXIF and XMP out, and the colour profile: colours are converted to sRGB.
@@ -134,7 +141,9 @@ def compress(
     Raises:
         NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
     """
-    codec = _loaded(model, device)
+    from nlaic.engine import engine_for
+
+    codec = _loaded(model, device, engine_for(effort))
     return codec.compress(image, quality, bpp=bpp, max_bytes=max_bytes, effort=effort, block=block, strip=strip)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ from PIL import Image
 from nlaic import container
 from nlaic.ahead import ahead
 from nlaic.canvas import Canvas, Source
-from nlaic.engine import Engine, Execution, TorchEngine
+from nlaic.engine import EFFORT_TORCH, Engine, Execution, open_engine
 from nlaic.entropy import EntropyCoder
 from nlaic.errors import FormatError, NlaicError
 from nlaic.integer import QUALITIES, IntegerScaleNetwork
@@ -40,7 +41,6 @@ from nlaic.weights import Weights, find_by_model_id, find_weights
 BLOCK = (2048, 1024)
 EFFORTS = range(1, 10)
 EFFORT_ROUNDING = 2  # from here on symbols are rounded by what they cost
-EFFORT_SEARCH = 8  # from here on y is searched for by gradients (3 to 7 use them where the engine has them)
 CLOSE = 0.98  # where y is searched for, a share of a target that needs no further try
 
 Progress = Callable[[float], None]
@@ -230,7 +230,8 @@ class Codec:
         bound = self.coder.coded_bounds[index]
 
         def choose(mean: np.ndarray) -> np.ndarray:
-            return np.clip(rounding(y - mean, index, rate.weight), -bound, bound)
+            r = rounding(y - mean, index, rate.weight)
+            return np.clip(r, -bound, bound, out=r)
 
         first = choose(mean)  # right where the first pass looks; the second pass knows it
         second_mean = self.engine.refine(first + mean, mean)
@@ -238,10 +239,11 @@ class Codec:
 
     def decoded(self, symbols: Symbols, rate: Rate) -> np.ndarray:
         """y_hat in its own units, float32 [C, h, w]."""
+        r = symbols.r.astype(np.float32)
         if symbols.means:
-            return (symbols.r + symbols.means[1]) * rate.step
+            return (r + symbols.means[1]) * rate.step
         mean = self.engine.mean(symbols.z_hat * rate.z_step)
-        return (symbols.r + self.engine.refine(symbols.r + mean, mean)) * rate.step
+        return (r + self.engine.refine(r + mean, mean)) * rate.step
 
     def decode_symbols(self, payload: bytes, rate: Rate, height: int, width: int) -> Symbols:
         """The symbols of a block whose padded size is height x width pixels; integers alone."""
@@ -255,8 +257,8 @@ class Codec:
         return RateDistortionRounding.of(self.coder.y)
 
     def _choose(self, block: Block, rate: Rate, effort: int, progress: Progress) -> Symbols:
-        """One block's symbols, with as much thought as the effort says; efforts 3 to 7 fall to 2 without torch."""
-        if effort in PLANS and (effort >= EFFORT_SEARCH or isinstance(self.engine, TorchEngine)):
+        """One block's symbols, as much thought as the effort says; 3 to 7 fall to 2 where the engine cannot pull."""
+        if effort in PLANS and (effort >= EFFORT_TORCH or self.engine.pulls):
             return search(self, block, rate, PLANS[effort], progress)
         return self.symbols(block.y, rate, self._rounding if effort >= EFFORT_ROUNDING else nearest)
 
@@ -301,7 +303,7 @@ class Codec:
 
         quick = range(QUALITIES)
         guess = bisect_right(quick, limit, key=lambda q: len(self._pack(source, latents, q, EFFORT_ROUNDING)))
-        return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_SEARCH else 1.0)
+        return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_TORCH else 1.0)
 
 
 def _part(progress: Progress | None, start: float, end: float) -> Progress:
@@ -320,32 +322,21 @@ def _check(effort: int, block: tuple[int, int], bpp: float | None, max_bytes: in
         raise NlaicError(f"a target must be above 0, but got {bpp if bpp is not None else max_bytes}")
 
 
-def load(
-    name_or_file: str = "light", *, device: str = "auto", threads: int | None = None, precision: str = "auto"
-) -> Codec:
-    """A codec by the name of its weights or by their file."""
+def load(name_or_file: str = "light", **execution: Any) -> Codec:
+    """A codec by the name of its weights or by their file; `execution` is what `nlaic.engine.Execution` takes."""
     weights = find_weights(name_or_file)
-    return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))
+    return Codec(weights, open_engine(weights, Execution(**execution)))
 
 
-def load_for(
-    data: bytes,
-    *,
-    model: str | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    precision: str = "auto",
-) -> Codec:
+def load_for(data: bytes, *, model: str | None = None, **execution: Any) -> Codec:
     """The codec that a file needs: by its model id, or with the weights given."""
-    if model:
-        return load(model, device=device, threads=threads, precision=precision)
-    return load_model(model_id_of(data), device=device, threads=threads, precision=precision)
+    return load(model, **execution) if model else load_model(model_id_of(data), **execution)
 
 
-def load_model(model_id: bytes, *, device: str = "auto", threads: int | None = None, precision: str = "auto") -> Codec:
+def load_model(model_id: bytes, **execution: Any) -> Codec:
     """The codec of a model id."""
     weights = find_by_model_id(model_id)
-    return Codec(weights, TorchEngine(weights, Execution(device, threads, precision)))
+    return Codec(weights, open_engine(weights, Execution(**execution)))
 
 
 def model_id_of(data: bytes) -> bytes:

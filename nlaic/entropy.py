@@ -1,4 +1,4 @@
-"""Symbols to bytes and back: integer tables, the skip rule, compressai's rANS.
+"""Symbols to bytes and back: integer tables, the skip rule, rANS.
 
 The payload of codec 1. A block of width x height pixels is padded at its right and bottom to multiples of 64, its
 padded size is W x H; z_hat is [Cz, H/64, W/64] and y is [C, H/16, W/16], where Cz and C are the columns of the weights
@@ -29,12 +29,13 @@ from the last to the first, writes words from the end, and undoes these steps: i
 bits of x are a word and x = x div 2^32; then x = 2^16 * (x div frequency[k]) + x mod frequency[k] + cumulative[k]. The
 state that it ends with is the first two words.
 
-The coder is native code that looks at no bounds, so they are held here: a payload is refused that is not whole words
-or has a first state that no encoder writes, every table number is one of a table, and behind the payload stand as many
-words as a decoder can read. So a payload is decoded only if the encoder could have written it with these tables (or if
-END_WORD is appended, which alters nothing).
+compressai's coder is native code that looks at no bounds, so they are held here: a payload is refused that is not whole
+words or has a first state that no encoder writes, every table number is one of a table, and behind the payload stand as
+many words as a decoder can read. So a payload is decoded only if the encoder could have written it with these tables
+(or if END_WORD is appended, which alters nothing).
 """
 
+import importlib
 import importlib.machinery
 import importlib.util
 import math
@@ -68,7 +69,7 @@ END = [0, *(END_WORD >> bit & 1 for bit in range(15, 32)), *[0] * 32, *(END_WORD
 
 @cache
 def _ans() -> ModuleType:
-    """compressai's extension alone; importing the package would import torch."""
+    """compressai's extension alone (importing the package would import torch), or `nlaic.rans` where there is none."""
     if "compressai.ans" in sys.modules:
         return sys.modules["compressai.ans"]
     package = importlib.util.find_spec("compressai")
@@ -82,16 +83,7 @@ def _ans() -> ModuleType:
                 module = importlib.util.module_from_spec(spec)
                 spec.loader.exec_module(module)
                 return module
-    raise NlaicError("the entropy coder is missing: pip install compressai")
-
-
-def coder_is_installed() -> bool:
-    """Whether symbols can become bytes here."""
-    try:
-        _ans()
-    except NlaicError:
-        return False
-    return True
+    return importlib.import_module("nlaic.rans")
 
 
 @dataclass(frozen=True)
@@ -187,8 +179,8 @@ class EntropyCoder:
 
     @cached_property
     def coded_bounds(self) -> np.ndarray:
-        """The largest magnitude of a symbol of y by its index, int32: 0 where nothing is coded."""
-        return np.where(np.arange(len(self.y.bounds)) < self.skip, 0, self.y.bounds)
+        """The largest magnitude of a symbol of y by its index, int16: 0 where nothing is coded."""
+        return np.where(np.arange(len(self.y.bounds)) < self.skip, 0, self.y.bounds).astype(np.int16)
 
     def encode(self, z_hat: np.ndarray, z_index: np.ndarray, r: np.ndarray, index: np.ndarray) -> bytes:
         """One block: z_hat and r integers within their tables' bounds, [Cz, h/4, w/4] and [C, h, w].

@@ -35,6 +35,11 @@ class Rate:
     weight: np.ndarray
     lambda_: float
 
+    @property
+    def error_weight(self) -> float:
+        """Bits that a squared error of 1, in a picture of 0..1, is worth."""
+        return self.lambda_ * 255**2 / 3
+
 
 def rate_at(tensors: Mapping[str, np.ndarray], quality: int) -> Rate:
     """Interpolate the rows `rates.*` and `encoder.*` of a weights file at a quality 0..1000.

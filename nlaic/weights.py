@@ -62,9 +62,10 @@ ENCODING = ("g_a.", "h_a.", "encoder.", "discriminator.")
 
 CODECS = ("1",)  # ids of the codecs that this program decodes
 
-# SHA-256 of the files that come with the package, by file name.
+# SHA-256 of the files that come with the package, by file name: weights and their ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
     "light-58f54f4d.safetensors": "58f54f4d035b46b18c4c4555f8be35e4f3921596585aa0214e5c8ad75364e5e1",
+    "light-58f54f4d.onnx.zip": "c7354f214cb562388264d515ba450c5c8960261f60f72602468a389773d49ff1",
 }
 
 

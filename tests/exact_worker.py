@@ -15,7 +15,7 @@ def main() -> None:
 
     from nlaic import container
     from nlaic.codec import Codec
-    from nlaic.engine import Execution, TorchEngine
+    from nlaic.engine import Execution, open_engine
     from nlaic.rates import rate_at
     from nlaic.tiles import Grid, padded
     from nlaic.weights import find_weights
@@ -24,7 +24,10 @@ def main() -> None:
     torch.set_float32_matmul_precision(options.get("matmul", "highest"))
     torch.set_num_threads(options.get("threads", 1))
     weights = find_weights(options["model"])
-    codec = Codec(weights, TorchEngine(weights, Execution(**{"precision": "fp32", **options.get("execution", {})})))
+    codec = Codec(
+        weights,
+        open_engine(weights, Execution(**{"precision": "fp32", "engine": "torch", **options.get("execution", {})})),
+    )
 
     picture = Image.open(options["picture"])
     (folder / "mine.nlaic").write_bytes(codec.compress(picture, options["quality"], block=(192, 128)))

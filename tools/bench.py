@@ -2,7 +2,6 @@
 
     python tools/bench.py photo.png [--codecs light,light@3,nlaic,jpeg] [--threads 2] [--turns 5] [--bpp 0.25] [--peaks]
     python tools/bench.py photo.png --sizes sizes.png     time of `light` against size, 0.1 to 100 megapixels, drawn
-    python tools/bench.py photo.png --commands            what the commands take, started cold
     python tools/bench.py train [--help]                  patches a second of training (bench_train.py)
 
 MP/s are medians (lowest to highest). Networks other than ours have random weights, and so has `nlaic` where there are
@@ -13,9 +12,7 @@ noisy.
 import argparse
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -29,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nlaic.cli.command import block_size
+from nlaic.engine import ENGINES, PRECISIONS, Execution
 from nlaic.picture import read_picture
-from nlaic.weights import find_weights
 
 CODECS = "light,light@3,nlaic,hyperprior,mean,cheng,jpeg,webp,avif,jxl,heic"
 CROPPED = {"cheng": 512}  # too slow for more
@@ -43,6 +40,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def execution(arguments: argparse.Namespace) -> Execution:
+    return Execution(device="cpu", precision=arguments.precision, engine=arguments.engine)
+
+
 def cropped(picture: Image.Image, name: str) -> Image.Image:
     side = CROPPED.get(name)
     return picture.crop((0, 0, min(side, picture.width), min(side, picture.height))) if side else picture
@@ -52,7 +53,7 @@ def there_and_back(start: Callable[[], None], name: str, path: Path, arguments: 
     """In a process of its own, for its peak of memory."""
     limit_threads(arguments.threads)
     picture = cropped(load(path, arguments), name)
-    contender = make(name, picture, arguments.bpp, arguments.precision)
+    contender = make(name, picture, arguments.bpp, execution(arguments))
     start()
     contender.decode(contender.encode(picture))
 
@@ -68,7 +69,7 @@ def compare(path: Path, arguments: argparse.Namespace) -> Table:
     """All codecs in turn."""
     picture = load(path, arguments)
     names = arguments.codecs.split(",")
-    codecs = {name: make(name, cropped(picture, name), arguments.bpp, arguments.precision) for name in names}
+    codecs = {name: make(name, cropped(picture, name), arguments.bpp, execution(arguments)) for name in names}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     bits = {}
     for turn in range(arguments.turns + 1):  # the first warms up
@@ -107,7 +108,7 @@ def draw_sizes(path: Path, arguments: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
     picture, name = load(path, arguments), arguments.codecs.split(",")[0]
-    codec = make(name, picture, arguments.bpp, arguments.precision)
+    codec = make(name, picture, arguments.bpp, execution(arguments))
     points = []
     for megapixels in (m for m in MEGAPIXELS if m <= arguments.largest):
         image = tiled(picture, megapixels)
@@ -136,37 +137,6 @@ def tiled(picture: Image.Image, megapixels: float) -> Image.Image:
     return image
 
 
-def commands(path: Path, arguments: argparse.Namespace) -> None:
-    """Whole processes, beside the import of torch alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        file, back = Path(folder) / "a.nlaic", Path(folder) / "a.png"
-        model = str(find_weights(arguments.codecs.split(",")[0].split("@")[0]).path)
-        start = "import sys; from nlaic.cli.{0} import main; main(sys.argv[1:])"
-        compress, decompress = ([sys.executable, "-c", start.format(name)] for name in ("compress", "decompress"))
-        lines = {
-            "import torch": [sys.executable, "-c", "import torch"],
-            "compress --help": [*compress, "--help"],
-            "compress": [
-                *compress,
-                str(path),
-                "-o",
-                str(file),
-                "--model",
-                model,
-                "--force",
-                "--bpp",
-                str(arguments.bpp),
-            ],
-            "decompress": [*decompress, str(file), "-o", str(back), "--model", model, "--force"],
-        }
-        times: dict[str, list[float]] = {name: [] for name in lines}
-        for _ in range(arguments.turns):
-            for name, line in lines.items():
-                times[name].append(seconds(lambda line=line: subprocess.run(line, check=True, capture_output=True)))
-        for name, values in times.items():
-            print(f"{name:16s} {statistics.median(values):7.3f} s ({min(values):.3f} to {max(values):.3f})")
-
-
 def load(path: Path | None, arguments: argparse.Namespace) -> Image.Image:
     if path is None:
         from skimage import data
@@ -185,18 +155,16 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--patience", type=float, default=20.0, help="seconds; what takes longer is timed once")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of our transforms; default: by the processor")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="of our transforms")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of our transforms")
     parser.add_argument("--crop", type=block_size, help="WxH of the left upper corner")
     parser.add_argument("--peaks", action="store_true", help="measure each codec's peak memory, in its own process")
     parser.add_argument("--sizes", type=Path, metavar="PNG")
     parser.add_argument("--largest", type=float, default=100, help="megapixels of --sizes")
-    parser.add_argument("--commands", action="store_true")
     arguments = parser.parse_args()
     limit_threads(arguments.threads)
     if arguments.sizes:
         draw_sizes(arguments.image, arguments)
-    elif arguments.commands:
-        commands(arguments.image, arguments)
     else:
         Console(width=120).print(compare(arguments.image, arguments))
 

@@ -1,25 +1,19 @@
 #!/usr/bin/env bash
-# Build the wheel, install it into an environment of its own, compress and decompress from another folder.
-#   tools/check_wheel.sh [PYTHON]
+# Build the wheel, install it and what it requires, no extras, into an environment of its own, and use it there.
+#   tools/check_wheel.sh [PYTHON [newest]]     versions are those of constraints.txt, or the newest there are
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${1:-python3}
+constraints=(-c "$root/constraints.txt")
+[ "${2:-}" = newest ] && constraints=()
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/env"
 bin=$work/env/bin
-"$bin/pip" install --quiet build
-"$bin/python" -m build --wheel --outdir "$work/dist" "$root" >/dev/null
-"$bin/pip" install --quiet -c "$root/constraints.txt" "$work"/dist/*.whl
-cd "$work"
-"$bin/python" -c "
-from PIL import Image
-Image.effect_mandelbrot((300, 200), (-2, -1.2, 1, 1.2), 60).convert('RGB').save('picture.png')"
-"$bin/nlaic-compress" picture.png -q 60
-"$bin/nlaic-info" picture.nlaic
-"$bin/nlaic-decompress" picture.nlaic -o back.png
-"$bin/python" -c "
-from PIL import Image
-import nlaic
-assert Image.open('back.png').size == (300, 200)
-print('wheel of nlaic', nlaic.__version__, 'works in', nlaic.__file__)"
+"$bin/pip" wheel --quiet --no-deps --wheel-dir "$work/dist" "$root"
+begin=$SECONDS
+"$bin/pip" install --quiet ${constraints[@]+"${constraints[@]}"} "$work"/dist/*.whl
+echo "installed in $((SECONDS - begin)) s, $(du -sm "$work/env" | cut -f1) MB with pip, wheel $(du -k "$work"/dist/*.whl | cut -f1) kB"
+mkdir "$work/empty"
+cd "$work/empty"
+"$bin/python" "$root/tools/check_base.py" "$root"

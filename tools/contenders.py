@@ -1,7 +1,7 @@
 """The codecs that tools/bench.py times, each as encode and decode; made by name, also in another process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nlaic.codec import Codec
-from nlaic.engine import Execution, TorchEngine
+from nlaic.engine import Execution, open_engine
 from nlaic.errors import NlaicError
 from nlaic.export import export
 from nlaic.nets.build import build, make_settings, start
@@ -42,26 +42,28 @@ class Contender:
     kmac: tuple[float, float] | None = None
 
 
-def make(name: str, picture: Image.Image, bpp: float, precision: str | None = None) -> Contender:
+def make(name: str, picture: Image.Image, bpp: float, execution: Execution) -> Contender:
     """A codec by its name.
 
     Args:
-        name: `light` or `light@3` (its effort), a weights file, `nlaic`, or a key of `PILLOW` or `COMPRESSAI`.
+        name: `light`, `light@3` (its effort), `light@3@torch` (its engine), a weights file, `nlaic`, or a key of
+            `PILLOW` or `COMPRESSAI`.
         picture: to find the quality by.
         bpp: bits a pixel wanted; networks with random weights have their own.
-        precision: of our transforms; None: what the codec thinks is best.
+        execution: how our transforms run.
     """
     if name in PILLOW:
         return _pillow(PILLOW[name], picture, bpp)
     if name in COMPRESSAI:
         return _compressai(COMPRESSAI[name])
-    return _ours(*name.split("@"), picture=picture, bpp=bpp, precision=precision)
+    return _ours(*name.split("@"), picture=picture, bpp=bpp, execution=execution)
 
 
-def _ours(name: str, effort: str = "1", *, picture: Image.Image, bpp: float, precision: str | None) -> Contender:
+def _ours(
+    name: str, effort: str = "1", engine: str = "", *, picture: Image.Image, bpp: float, execution: Execution
+) -> Contender:
     weights = _weights(name)
-    execution = Execution(device="cpu") if precision is None else Execution(device="cpu", precision=precision)
-    codec = Codec(weights, TorchEngine(weights, execution))
+    codec = Codec(weights, open_engine(weights, replace(execution, engine=engine or execution.engine)))
     quality = _quality(lambda q: len(codec.compress(picture, q, effort=1)), picture, bpp) if name != "nlaic" else 50
     cost = network_cost(build(make_settings(weights.architecture, weights.settings)))
     encode = partial(codec.compress, quality=quality, effort=int(effort))

@@ -46,7 +46,7 @@ def check_salvage(codec: "nlaic.codec.Codec", data: bytes, sound: np.ndarray, fi
     """Salvage, and compare the blocks that are said to be intact."""
     grid = Grid(file.header.width, file.header.height, BLOCK)
     try:
-        salvaged = codec.salvage(data)
+        salvaged = codec.salvage(data, boundary_filter=False)
     except nlaic.FormatError:
         return "header lost"
     for number in set(range(file.header.blocks)) - set(salvaged.blocks):
@@ -67,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     codec = nlaic.load(arguments.model, device="cpu", threads=1)
     data = codec.compress(picture(arguments.photo), 60, effort=1, block=BLOCK)
-    sound, file = np.asarray(codec.decompress(data)), container.unpack(data)
+    sound, file = np.asarray(codec.decompress(data, boundary_filter=False)), container.unpack(data)
     rng, counts, start = random.Random(arguments.seed), Counter[str](), time.monotonic()
     for number in range(arguments.count):
         other = damaged(rng, data, number)

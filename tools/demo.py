@@ -8,6 +8,7 @@ twice the size below.
 """
 
 import argparse
+import importlib.util
 import math
 import time
 from io import BytesIO
@@ -28,7 +29,10 @@ def main() -> None:
     parser.add_argument("image", nargs="?", help="default: a photograph that scikit-image brings")
     parser.add_argument("-q", "--quality", type=float, default=35)
     arguments = parser.parse_args()
-    name, picture = photograph(arguments.image)
+    try:
+        name, picture = photograph(arguments.image)
+    except (nlaic.NlaicError, OSError) as error:
+        raise SystemExit(f"demo: {error}") from error
     folder = Path("demo")
     folder.mkdir(exist_ok=True)
 
@@ -63,9 +67,10 @@ def main() -> None:
 def photograph(path: str | None) -> tuple[str, Image.Image]:
     if path:
         return Path(path).stem, read_picture(Path(path))
-    from skimage import data
-
-    return "coffee", Image.fromarray(data.coffee())
+    package = importlib.util.find_spec("skimage")  # not imported: it need not be able to run here
+    if package is None or package.origin is None:
+        raise SystemExit("no photograph: give one, or pip install --no-deps scikit-image")
+    return "coffee", read_picture(Path(package.origin).parent / "data" / "coffee.png")
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:

@@ -2,7 +2,7 @@
 
     python tools/memory.py photo.png [--models light,nlaic.safetensors] [--blocks 256,512,1024,2048x1024,whole]
 
-Resident memory of the whole process in MB, and of that what `import torch` and the weights are. One thread, effort 1.
+Resident memory of the whole process in MB, and of that what the engine and the weights are. One thread, effort 1.
 """
 
 import argparse

@@ -13,6 +13,7 @@ from nlaic.alpha import filled
 from nlaic.canvas import cut
 from nlaic.classic.base import NUMBERS, Base, base_named
 from nlaic.classic.coders import Coder
+from nlaic.classic.needs import need_torch
 from nlaic.classic.scales import best, enlarged, reduced, together
 from nlaic.classic.section import NO_FILTER, BasePicture, pack_base, read_base
 from nlaic.container import MAX_PIXELS
@@ -67,6 +68,9 @@ class BaseEncoder:
     @cached_property
     def filters(self) -> dict[str, "Restorer"]:
         """By name, those to choose from."""
+        if not self.pair.filter:
+            return {}
+        need_torch()
         from nlaic.classic.restore import Restorer
         from nlaic.classic.weights import filters_for, find_filter
 
@@ -203,6 +207,7 @@ class BaseDecoder:
         raise FormatError("the picture is one stream of a base codec, of which nothing can be salvaged in parts")
 
     def _filter(self, model_id: bytes) -> "Restorer":
+        need_torch()
         from nlaic.classic.restore import Restorer
         from nlaic.classic.weights import find_filter_by_id, read_filter
 

@@ -12,8 +12,8 @@ from nlaic.classic.blocks import overlap_save, padded_to
 from nlaic.classic.nets.build import as_filter
 from nlaic.classic.weights import filter_network
 from nlaic.engine import Execution
-from nlaic.engine import _device as find_device
 from nlaic.errors import NlaicError
+from nlaic.torch_engine import _device as find_device
 from nlaic.weights import Weights
 
 BLOCK = (512, 512)

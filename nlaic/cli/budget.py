@@ -78,12 +78,10 @@ def open_codec(args: argparse.Namespace) -> "Codec | BaseEncoder":
         from nlaic.classic.file import BaseEncoder, parse_pair
         from nlaic.engine import Execution
 
-        return BaseEncoder(
-            parse_pair(args.codec), Execution(args.device, args.threads, args.precision), scales=args.scales
-        )
+        return BaseEncoder(parse_pair(args.codec), Execution(**command.execution(args)), scales=args.scales)
     import nlaic
 
-    return nlaic.load(args.model, device=args.device, threads=args.threads, precision=args.precision)
+    return nlaic.load(args.model, **command.execution(args))
 
 
 def compress_set(jobs: Sequence[Job], args: argparse.Namespace, report: Reporter) -> bool:

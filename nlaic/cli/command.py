@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from nlaic.ahead import processors
 from nlaic.cli.files import Job, UsageError
@@ -95,10 +95,19 @@ def add_file_options(parser: Parser) -> None:
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     parser.add_argument(
-        "--threads", type=at_least_one, metavar="N", help="threads on the CPU, in all; default: torch decides"
+        "--engine",
+        choices=("auto", "onnx", "torch"),
+        default="auto",
+        help="what runs the networks; default: ONNX Runtime, torch on a GPU",
     )
     parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="default: the fastest here"
+        "--threads", type=at_least_one, metavar="N", help="threads on the CPU, in all; default: the engine decides"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="default: fp32 by ONNX Runtime, the fastest by torch",
     )
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
     parser.add_argument("--quiet", action="store_true", help="only errors")
@@ -113,6 +122,14 @@ def add_max_pixels(parser: Parser) -> None:
         metavar="N",
         help="refuse files that say they hold more; default: 2^30, a gigapixel",
     )
+
+
+def execution(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `nlaic.engine.Execution` from the options; efforts that only torch has choose torch."""
+    from nlaic.engine import engine_for
+
+    engine = engine_for(getattr(args, "effort", 1)) if args.engine == "auto" else args.engine
+    return {"device": args.device, "threads": args.threads, "precision": args.precision, "engine": engine}
 
 
 def limit_threads(command: str, threads: int | None) -> None:

@@ -47,7 +47,7 @@ def make_parser() -> command.Parser:
         "--bytes",
         type=command.at_least_one,
         metavar="N",
-        help="at most so many bytes; takes about 4 times as long as -q",
+        help="at most so many bytes; takes several times as long as -q",
     )
     add_budgets(parser, rate)
     parser.add_argument(
@@ -55,7 +55,7 @@ def make_parser() -> command.Parser:
         "--effort",
         type=command.effort,
         default=3,
-        help="1 (fast) to 9 (smallest, takes minutes a megapixel); default: 3",
+        help="1 (fast) to 9 (most quality for its bytes, takes minutes a megapixel; 8 and 9 need torch); default: 3",
     )
     parser.add_argument(
         "--codec",

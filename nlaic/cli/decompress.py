@@ -99,9 +99,7 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | B
     facts = nlaic.info(data, max_pixels=args.max_pixels, salvage=args.salvage)
     model_id = "base" if "base" in facts else facts["model_id"]
     if model_id not in codecs:
-        codecs[model_id] = nlaic.load_for(
-            data, model=args.model, device=args.device, threads=args.threads, precision=args.precision
-        )
+        codecs[model_id] = nlaic.load_for(data, model=args.model, **command.execution(args))
         if model_id == "base" and args.no_filter:
             codecs[model_id] = BaseDecoder(filtered=False)
         if args.realism and not codecs[model_id].has_second_decoder:
@@ -122,4 +120,5 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | B
         report.note(job.name, text)
     if damage:
         filled = f"; filled from around them: {' '.join(map(str, blocks))}" if blocks else ""
-        raise NlaicError(f"damaged, what is intact is written ({facts['blocks']} blocks){filled}")
+        intact = f"{facts['blocks'] - len(blocks)} of {facts['blocks']} blocks"
+        raise NlaicError(f"damaged, what is intact is written ({intact}){filled}")

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,7 @@ def plan(
                 continue
             target = None if problem else _target(source, place, folder, output, suffix, ending)
             jobs.append(Job(source, target, problem))
-    _refuse_collisions(jobs)
-    return jobs
+    return _without_collisions(jobs, recursive)
 
 
 def _target(
@@ -141,7 +140,7 @@ def _output_folder(inputs: Sequence[str], output: str | None, *, many: bool, rec
     if folder.exists() and not folder.is_dir():
         raise NlaicError(f"{output}: not a folder, and there is more than one result to hold")
     if not folder.exists() and not recursive:
-        raise NlaicError(f"{output}: output folder is missing")
+        raise NlaicError(f"{output}: output folder is missing{', and several results need one' if many else ''}")
     return folder
 
 
@@ -173,19 +172,27 @@ def _walk(top: Path, reads: Collection[str]) -> Iterator[tuple[Path, Path, str]]
         yield top, top, f"holds no file ending in {' '.join(sorted(reads))}"
 
 
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    """No two results in one place, none over an input: known before anything is read."""
+def _without_collisions(jobs: Sequence[Job], recursive: bool) -> list[Job]:
+    """No two results in one place, none over an input: known before anything is read.
+
+    In a tree the first of two is done, and the other has a problem; else nothing is.
+    """
+    found: list[Job] = []
     sources = {_key(job.source): job.name for job in jobs if job.source and not job.problem}
     taken: dict[str, str] = {}
     for job in jobs:
+        found.append(job)
         if job.target is None or job.problem:
             continue
         key = _key(job.target)
-        if key in taken:
-            raise NlaicError(f"{taken[key]} and {job.name} would both write {job.target}")
         if key in sources:
             raise NlaicError(f"{job.name}: its output {job.target} is also the input {sources[key]}")
-        taken[key] = job.name
+        if key in taken and not recursive:
+            raise NlaicError(f"{taken[key]} and {job.name} would both write {job.target}")
+        if key in taken:
+            found[-1] = replace(job, target=None, problem=f"would write {job.target}, as {taken[key]} does")
+        taken.setdefault(key, job.name)
+    return found
 
 
 def _key(path: Path) -> str:

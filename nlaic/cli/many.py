@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from nlaic.ahead import processors
-from nlaic.cli.command import FAILURES, still_to_do
+from nlaic.cli.command import FAILURES, execution, still_to_do
 from nlaic.cli.files import Job, check_target, write_output
 from nlaic.cli.progress import Reporter, reason, result_line
 from nlaic.errors import NlaicError
@@ -57,7 +57,7 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
     from nlaic.engine import Execution
     from nlaic.weights import find_weights
 
-    settings = Settings(find_weights(args.model), Execution(args.device, 1, args.precision), options)
+    settings = Settings(find_weights(args.model), Execution(**execution(args) | {"threads": 1}), options)
     failed: list[Job] = []
 
     def fail(job: Job, error: BaseException) -> None:
@@ -105,9 +105,9 @@ def compress_one(settings: Settings, task: Task) -> Outcome:
 @lru_cache(maxsize=1)
 def _codec(settings: Settings) -> "Codec":
     from nlaic.codec import Codec
-    from nlaic.engine import TorchEngine
+    from nlaic.engine import open_engine
 
-    return Codec(settings.weights, TorchEngine(settings.weights, settings.execution))
+    return Codec(settings.weights, open_engine(settings.weights, settings.execution))
 
 
 def _finish(job: Job, outcome: Outcome, args: argparse.Namespace, report: Reporter) -> None:

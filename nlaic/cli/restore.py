@@ -52,9 +52,11 @@ def make_parser() -> command.Parser:
 
 
 def _restore_all(args: argparse.Namespace) -> bool:
+    from nlaic.classic.needs import need_torch
     from nlaic.classic.source import parse_source
     from nlaic.picture import INPUT_SUFFIXES
 
+    need_torch()
     try:
         given = parse_source(args.source) if args.source else None
     except NlaicError as error:
@@ -114,7 +116,7 @@ class _Filters:
             args = self._args
             try:
                 weights = find_filter(args.model, name)
-                self._loaded[name] = Restorer(weights, Execution(args.device, args.threads, args.precision))
+                self._loaded[name] = Restorer(weights, Execution(**command.execution(args)))
             except OSError as error:
                 raise StopError(str(error)) from error
             if self._loaded[name].source != name:

@@ -64,13 +64,16 @@ class NlaicCoder:
 
     def __init__(self, model: str = "light", effort: float = 3, realism: float | None = None) -> None:
         import nlaic
+        from nlaic.engine import engine_for
 
         try:
-            self.codec = nlaic.load(model, device="cpu", threads=1)
+            self.codec = nlaic.load(model, device="cpu", threads=1, engine=engine_for(int(effort)))
         except NlaicError as error:
             raise MissingError(str(error)) from error
         self.effort, self.realism = int(effort), realism
-        self.version = f"nlaic {__version__} {weights_hash(self.codec)} effort {self.effort} realism {realism or 0:g}"
+        engine = f"{self.codec.engine.name} {self.codec.engine.precision}"
+        options = f"effort {self.effort} realism {realism or 0:g}"
+        self.version = f"nlaic {__version__} {weights_hash(self.codec)} {options} {engine}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a .nlaic file."""

@@ -3,7 +3,7 @@
 ```python
 from compressai.utils.eval_model.__main__ import eval_model
 
-model = CompressAIModel(nlaic.load("light", device="cpu"), quality=50)
+model = CompressAIModel(nlaic.load("light", device="cpu", engine="torch"), quality=50)
 eval_model(model, outputdir, inputdir, filepaths, architecture="nlaic", half=False, per_image=False)
 ```
 """
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nlaic.engine import TorchEngine
 from nlaic.entropy import TOTAL, Tables
 from nlaic.errors import NlaicError
 from nlaic.rates import quality_number, rate_at
 from nlaic.tiles import MULTIPLE, pad
+from nlaic.torch_engine import TorchEngine
 
 if TYPE_CHECKING:
     from nlaic.codec import Codec
@@ -36,7 +36,7 @@ class CompressAIModel(torch.nn.Module):
     def __init__(self, codec: "Codec", quality: float, effort: int = 3) -> None:
         super().__init__()
         if not isinstance(codec.engine, TorchEngine):
-            raise NlaicError("CompressAI's interface needs a codec that runs on torch")
+            raise NlaicError("CompressAI's interface needs the torch engine: nlaic.load(..., engine='torch')")
         self.codec, self.engine, self.quality, self.effort = codec, codec.engine, quality, effort
         self.net, self.dtype = codec.engine.net, torch.float32
 

@@ -105,6 +105,7 @@ class Synthesis(nn.Module):
         super().__init__()
         (w8, n8), (w16, n16) = s.synthesis
         self.dct = nn.Parameter(kernels)
+        self.grey = nn.Buffer(torch.full((768,), 0.5), persistent=False)
         self.branch = nn.Sequential(
             nn.Conv2d(s.latent, w16, 1),
             *(ResidualBlock(w16) for _ in range(n16)),
@@ -122,7 +123,7 @@ class Synthesis(nn.Module):
         """
         with torch.autocast(y_hat.device.type, enabled=False):
             kernel = self.dct.view(-1, 3, 2, 8, 2, 8).permute(1, 3, 5, 2, 4, 0).reshape(768, -1, 1, 1)
-            shortcut = F.pixel_shuffle(F.conv2d(y_hat, kernel, kernel.new_full((len(kernel),), 0.5)), 2)
+            shortcut = F.pixel_shuffle(F.conv2d(y_hat, kernel, self.grey), 2)
         return F.pixel_shuffle(torch.add(shortcut, self.branch(y_hat), alpha=BRANCH), 8)
 
 

@@ -93,17 +93,8 @@ class HyperpriorVAE(nn.Module):
         return self.h_s(z_hat * z_step)
 
     def refine(self, y_hat: Tensor, mean: Tensor) -> Tensor:
-        """The second mean: at every second position (a checkerboard) it knows the decoded neighbours.
-
-        Args:
-            y_hat: decoded y/step [B, C, h, w]; only its first pass, the positions of `first_pass`, is looked at.
-            mean: the first mean [B, C, h, w].
-        """
-        if self.context is None:
-            return mean
-        first = first_pass(mean)
-        seen = torch.where(first, y_hat, mean).clamp(-MEAN_LIMIT, MEAN_LIMIT)
-        return torch.where(first, mean, mean + self.context(seen))
+        """The second mean; see `refined`."""
+        return refined(self.context, y_hat, mean) if self.context else mean
 
     def forward(
         self, x: Tensor, position: Tensor, quantise: bool = True, noise: "Noise | None" = None
@@ -155,6 +146,19 @@ Noise = Callable[[Tensor], Tensor]
 def uniform_noise(like: Tensor) -> Tensor:
     """Uniform in -1/2..1/2, of the same shape."""
     return torch.rand_like(like) - 0.5
+
+
+def refined(context: nn.Module, y_hat: Tensor, mean: Tensor) -> Tensor:
+    """The second mean: at every second position (a checkerboard) it knows the decoded neighbours.
+
+    Args:
+        context: the network.
+        y_hat: decoded y/step [B, C, h, w]; only its first pass, the positions of `first_pass`, is looked at.
+        mean: the first mean [B, C, h, w].
+    """
+    first = first_pass(mean)
+    seen = torch.where(first, y_hat, mean).clamp(-MEAN_LIMIT, MEAN_LIMIT)
+    return torch.where(first, mean, mean + context(seen))
 
 
 def first_pass(y: Tensor) -> Tensor:

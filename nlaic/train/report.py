@@ -13,12 +13,12 @@ from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from nlaic.codec import Codec
-from nlaic.engine import Execution, TorchEngine
-from nlaic.entropy import coder_is_installed
+from nlaic.engine import Execution
 from nlaic.integer import QUALITIES
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.picture import write_picture
 from nlaic.tiles import MULTIPLE, pad
+from nlaic.torch_engine import TorchEngine
 from nlaic.train.callbacks import shown
 from nlaic.train.data import Pictures
 from nlaic.weights import Weights
@@ -58,7 +58,7 @@ class Report(pl.Callback):
         self, held_out: Pictures, minutes: float, snapshot: Callable[[], Weights], folder: Path, pictures: int = 6
     ) -> None:
         self.minutes, self.snapshot, self.folder = minutes, snapshot, folder
-        count = min(pictures, len(held_out)) if coder_is_installed() else 0  # no coder, no files
+        count = min(pictures, len(held_out))
         self.pictures = [whole(held_out[n]) for n in range(count)]
         self.due, self.sums, self.count, self.since = 0.0, defaultdict[str, float](float), 0, 0.0
 

@@ -10,10 +10,10 @@ from PIL import Image
 
 import nlaic
 from nlaic import container
-from nlaic.cli import compress, decompress, info
+from nlaic.cli import compress, decompress, export, info
 
 SIZE = (40, 30)
-COMMANDS = {"compress": compress, "decompress": decompress, "info": info}
+COMMANDS = {"compress": compress, "decompress": decompress, "export": export, "info": info}
 MODEL_ID = b"stubstub"
 
 

@@ -39,8 +39,19 @@ def test_arguments_reach_the_codec(folder, run, stub):
     assert (second.quality, second.effort, second.block) == (12.3, 9, (128, 64))
     assert (third.bpp, third.max_bytes) == (0.25, None)
     assert (fourth.bpp, fourth.max_bytes) == (None, 4000)
-    assert stub.loads[0] == ("light", {"device": "auto", "threads": None, "precision": "auto"})
-    assert stub.loads[1] == ("m.safetensors", {"device": "cpu", "threads": 2, "precision": "auto"})
+    automatic = {"device": "auto", "threads": None, "precision": "auto", "engine": "auto"}
+    assert stub.loads[0] == ("light", automatic)
+    assert stub.loads[1] == ("m.safetensors", automatic | {"device": "cpu", "threads": 2, "engine": "torch"})
+    assert run("compress a.png --force -e 7 --engine onnx")[0] == 0
+    assert stub.loads[-1] == ("light", automatic | {"engine": "onnx"})
+
+
+def test_in_a_tree_one_of_two_that_would_write_the_same_is_done(folder, run, stub):
+    for name in ("photos/x.jpg", "photos/x.png", "photos/y.png"):
+        picture(name)
+    code, _, err = run("compress -r photos -o out")
+    assert (code, err) == (1, ["nlaic-compress: photos/x.png: would write out/x.nlaic, as photos/x.jpg does"])
+    assert {"out/x.nlaic", "out/y.nlaic"} <= tree(folder)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +88,8 @@ def test_decompress_loads_once_a_model_and_makes_png(folder, run, stub):
         Path(name).write_bytes(nlaic_bytes())
     assert run("decompress -r in -o out")[0] == 0
     assert {"out/a.png", "out/b/c.png"} < tree(folder)
-    assert stub.loads == [(MODEL_ID, {"model": None, "device": "auto", "threads": None, "precision": "auto"})]
+    automatic = {"device": "auto", "threads": None, "precision": "auto", "engine": "auto"}
+    assert stub.loads == [(MODEL_ID, {"model": None} | automatic)]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "bmp", "ppm"])

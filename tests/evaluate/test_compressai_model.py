@@ -17,7 +17,7 @@ SIZE = (200, 180)  # MS-SSIM needs more than 160
 
 @pytest.fixture
 def model(tiny_model):
-    return CompressAIModel(load(str(tiny_model), device="cpu", threads=1), 60, effort=1)
+    return CompressAIModel(load(str(tiny_model), device="cpu", threads=1, engine="torch"), 60, effort=1)
 
 
 @pytest.fixture
