@@ -21,6 +21,7 @@ from nlaic.version import __version__
 if TYPE_CHECKING:
     from PIL import Image
 
+    from nlaic.classic.file import BaseDecoder
     from nlaic.codec import Codec
     from nlaic.patches import Salvaged
 
@@ -73,10 +74,19 @@ def load_for(
     threads: int | None = None,
     precision: str = "auto",
     engine: str = "auto",
-) -> "Codec":
-    """The codec that the bytes of a .nlaic file need, found by their model id, or `model` where given."""
-    from nlaic import codec
+) -> "Codec | BaseDecoder":
+    """The codec that the bytes of a .nlaic file need, found by their model id, or `model` where given.
 
+    For a file whose picture comes from a base codec it is a `nlaic.classic.file.BaseDecoder`.
+    """
+    from nlaic import codec
+    from nlaic.classic.section import has_base
+
+    if has_base(data):
+        from nlaic.classic.file import BaseDecoder
+        from nlaic.engine import Execution
+
+        return BaseDecoder(Execution(device, threads, precision, engine=engine), model)
     return codec.load_for(data, model=model, device=device, threads=threads, precision=precision, engine=engine)
 
 
@@ -92,10 +102,13 @@ def _of_model(model_id: bytes, device: str) -> "Codec":
     return codec.load_model(model_id, device=device)
 
 
-def _loaded_for(data: bytes, model: str | None, device: str) -> "Codec":
+def _loaded_for(data: bytes, model: str | None, device: str) -> "Codec | BaseDecoder":
     """As `load_for`, kept for the next picture."""
     from nlaic import codec
+    from nlaic.classic.section import has_base
 
+    if has_base(data):
+        return load_for(data, model=model, device=device)
     return _loaded(model, device) if model else _of_model(codec.model_id_of(data), device)
 
 
@@ -213,5 +226,10 @@ def info(data: bytes, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) ->
     """
     from nlaic import container
 
-    found = container.unpack(data, max_pixels=max_pixels, salvage=salvage)
-    return container.describe(found)
+    found = container.unpack(data, max_pixels=max_pixels, known_required=container.READABLE, salvage=salvage)
+    facts = container.describe(found)
+    if container.BASE in found.sections:
+        from nlaic.classic.section import describe_base
+
+        facts["base"] = describe_base(found)
+    return facts

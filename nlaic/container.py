@@ -45,7 +45,7 @@ file. Others are optional and skipped where unknown, though their CRC-32 is chec
 3     XMP       an XMP packet
 0x81  ALPHA     a PNG of colour type 0, 1 or 8 bits, not interlaced, of the picture's width and height: how opaque each
                 pixel is (not premultiplied); what colour pixels of alpha 0 have means nothing
-0x82  BASE      reserved for the base codec of `nlaic.classic`
+0x82  BASE      the picture by a codec that people already have, and a filter behind it (`nlaic.classic.section`)
 ```
 The blocks of a grey picture are those of one of R = G = B; of what is decoded, each pixel is the luma
 0.299 R + 0.587 G + 0.114 B, rounded.
@@ -79,6 +79,7 @@ UNIT = 64  # block sizes are multiples of this many pixels
 REQUIRED = 0x80  # this bit of a tag: a reader that does not know the section refuses the file
 ICC, EXIF, XMP, ALPHA, BASE = 1, 2, 3, 0x81, 0x82
 KNOWN = frozenset({ALPHA})  # of the required ones: what `nlaic.codec` interprets
+READABLE = KNOWN | {BASE}  # what the package does
 SECTION_NAMES = {ICC: "ICC", EXIF: "EXIF", XMP: "XMP", ALPHA: "ALPHA", BASE: "BASE"}
 
 Result = TypeVar("Result")
@@ -166,8 +167,8 @@ def pack(header: Header, blocks: Sequence[bytes], sections: Mapping[int, bytes] 
         _check("length", len(payload), of=_block_name(header, number))
 
     table = sorted(sections.items())
-    head += _varint(len(table)) + b"".join(bytes([tag]) + _varint(len(content)) for tag, content in table)
-    head += b"".join(_varint(len(payload)) for payload in blocks)
+    head += varint(len(table)) + b"".join(bytes([tag]) + varint(len(content)) for tag, content in table)
+    head += b"".join(varint(len(payload)) for payload in blocks)
     parts = (head, *(content for _, content in table), *blocks)
     return b"".join(piece for part in parts for piece in (part, zlib.crc32(part).to_bytes(CRC_BYTES, "little")))
 
@@ -348,9 +349,9 @@ def _pack_header(header: Header) -> bytes:
     if len(header.model_id) != MODEL_ID_BYTES:
         raise NlaicError(f"model id must be {MODEL_ID_BYTES} bytes, got {len(header.model_id)}")
     start = (
-        MAGIC + bytes([VERSION, GREY * header.grey]) + _varint(header.width) + _varint(header.height) + header.model_id
+        MAGIC + bytes([VERSION, GREY * header.grey]) + varint(header.width) + varint(header.height) + header.model_id
     )
-    return start + header.quality.to_bytes(2, "little") + _varint(width // UNIT) + _varint(height // UNIT)
+    return start + header.quality.to_bytes(2, "little") + varint(width // UNIT) + varint(height // UNIT)
 
 
 def _check(name: str, value: int, *, of: str = "", at: int | None = None) -> None:
@@ -363,9 +364,16 @@ def _check(name: str, value: int, *, of: str = "", at: int | None = None) -> Non
     raise NlaicError(text) if at is None else FormatError(f"byte {at}: {text}")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as this format writes it."""
     low = bytes([value & 0x7F | (0x80 if value > 0x7F else 0)])
-    return low + _varint(value >> 7) if value > 0x7F else low
+    return low + varint(value >> 7) if value > 0x7F else low
+
+
+def read_varint(data: bytes) -> tuple[int, int]:
+    """A varint at the beginning of some bytes, and how many it takes; a FormatError where there is none."""
+    reader = _Reader(data + bytes(CRC_BYTES), whole=True)
+    return reader.number("length"), reader.position
 
 
 def _block_name(header: Header, number: int) -> str:

@@ -67,7 +67,7 @@ _MODES = ("L", "RGB", "LA", "RGBA")  # of a picture in a .nlaic file
 _WITH_ALPHA = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
 _NO_PIXELS = frozenset({"EPS", "WMF", "EMF"})  # drawings: Pillow would start another program to render them
 _PAGED = frozenset({"MPO", "PSD", "ICO", "ICNS"})  # their further frames are previews, layers or sizes
-_TURNS = {  # EXIF orientation: what makes the stored picture upright
+TURNS = {  # EXIF orientation: what makes the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -227,7 +227,7 @@ def _look_at(image: Image.Image, warn: Warn) -> None:
 def _upright(image: Image.Image, warn: Warn) -> Image.Image:
     """Turned by its EXIF orientation; a damaged EXIF costs the orientation, not the picture."""
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # see _read
         warn(f"orientation not read, EXIF is damaged ({type(error).__name__})")
         return image

@@ -29,7 +29,7 @@ class NlaicImageFile(ImageFile.ImageFile):
         assert self.fp is not None
         data = self.fp.read()
         try:
-            file = container.unpack(data)
+            file = container.unpack(data, known_required=container.READABLE)
         except NlaicError as error:
             raise OSError(str(error)) from error
         self._data, self._size = data, (file.header.width, file.header.height)

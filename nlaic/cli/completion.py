@@ -11,9 +11,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from nlaic.cli import compress, decompress, export, info
+from nlaic.cli import compress, decompress, export, info, restore
 
-PARSERS = {module.NAME: module.make_parser for module in (compress, decompress, info, export)}
+PARSERS = {module.NAME: module.make_parser for module in (compress, decompress, info, export, restore)}
 _BASH = """{function}() {{
     local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
     COMPREPLY=()

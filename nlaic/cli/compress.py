@@ -7,16 +7,19 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nlaic.cli import command
+from nlaic.cli.budget import add_budgets, check_budgets, compress_set, open_codec
 from nlaic.cli.files import Job, UsageError, check_target, plan, write_output
 from nlaic.cli.many import compress_many
 from nlaic.cli.progress import Reporter, StopError, result_line
 from nlaic.errors import NlaicError
 
 if TYPE_CHECKING:
+    from nlaic.classic.file import BaseEncoder
     from nlaic.codec import Codec
 
 NAME = "nlaic-compress"
 SUFFIX = ".nlaic"
+DEFAULT_QUALITY = 50.0
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -32,7 +35,10 @@ def make_parser() -> command.Parser:
     command.add_file_options(parser)
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
-        "-q", "--quality", type=command.quality, default=50.0, help="0 to 100 in steps of 0.1; default: 50"
+        "-q",
+        "--quality",
+        type=command.quality,
+        help="0 to 100 in steps of 0.1, or the base codec's own (--codec); default: 50, or a middling one",
     )
     rate.add_argument(
         "--bpp", type=command.bits_per_pixel, metavar="B", help="at most so many bits a pixel, the time as for --bytes"
@@ -43,12 +49,24 @@ def make_parser() -> command.Parser:
         metavar="N",
         help="at most so many bytes; takes several times as long as -q",
     )
+    add_budgets(parser, rate)
     parser.add_argument(
         "-e",
         "--effort",
         type=command.effort,
         default=3,
         help="1 (fast) to 9 (most quality for its bytes, takes minutes a megapixel; 8 and 9 need torch); default: 3",
+    )
+    parser.add_argument(
+        "--codec",
+        metavar="BASE[+FILTER]",
+        help="another codec inside of the file (jpeg webp avif heic hevc vvc avs2 bpg), and a filter behind it "
+        "(restore-light svac2 mvgl-c .., or auto: whichever is best)",
+    )
+    parser.add_argument(
+        "--scales",
+        action="store_true",
+        help="with --codec: a picture reduced to 1/2, 1/4 or 1/8 first and the rest second, where that is better",
     )
     parser.add_argument("--model", default="light", metavar="NAME|FILE", help="weights; default: light")
     parser.add_argument(
@@ -75,10 +93,15 @@ def make_parser() -> command.Parser:
 def _compress_all(args: argparse.Namespace) -> bool:
     from nlaic.picture import INPUT_SUFFIXES
 
+    check_budgets(args)
     jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=INPUT_SUFFIXES)
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=args.effort > 3, stdout_taken=taken)
+    if args.total_bytes is not None:
+        return compress_set(jobs, args, report)
     if args.executor:
+        if args.codec:
+            raise UsageError("--executor is for nlaic's own codec, not for --codec")
         if taken or any(job.source is None for job in jobs):
             raise UsageError("--executor works on files, not on standard input or output")
         return compress_many(jobs, args, _options(args), report)
@@ -97,16 +120,18 @@ def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Rep
     image = open_picture(source, strip=args.strip, warn=lambda text: report.note(job.name, text))
     codec = codecs.get()
     start = perf_counter()
-    data = codec.compress(image, **_options(args), progress=report.fraction)
+    more: dict[str, Any] = {} if args.codec else {"progress": report.fraction}
+    data = codec.compress(image, **_options(args), **more)
     seconds = perf_counter() - start
     write_output(job.target, data, force=args.force, parents=args.recursive)
     report.line(result_line(job.name, image.size, len(data), seconds))
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `Codec.compress`."""
-    names = ("quality", "bpp", "effort", "block", "strip")
-    return {"max_bytes": args.bytes, **{name: getattr(args, name) for name in names}}
+    """Arguments of `compress`, of `Codec` or of `BaseEncoder`."""
+    names = ("bpp", "strip") if args.codec else ("bpp", "effort", "block", "strip")
+    quality = DEFAULT_QUALITY if args.quality is None and not args.codec else args.quality
+    return {"quality": quality, "max_bytes": args.bytes, **{name: getattr(args, name) for name in names}}
 
 
 class _Codecs:
@@ -114,15 +139,13 @@ class _Codecs:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self._codec: Codec | None = None
+        self._codec: Codec | BaseEncoder | None = None
 
-    def get(self) -> "Codec":
+    def get(self) -> "Codec | BaseEncoder":
         """Load once; failing is the end of the command."""
-        import nlaic
-
         if self._codec is None:
             try:
-                self._codec = nlaic.load(self._args.model, **command.execution(self._args))
+                self._codec = open_codec(self._args)
             except (NlaicError, OSError) as error:
                 raise StopError(str(error)) from error
         return self._codec

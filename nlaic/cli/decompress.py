@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,6 +12,7 @@ from nlaic.cli.progress import Reporter, result_line
 from nlaic.errors import NlaicError
 
 if TYPE_CHECKING:
+    from nlaic.classic.file import BaseDecoder
     from nlaic.codec import Codec
 
 NAME = "nlaic-decompress"
@@ -47,6 +49,12 @@ def make_parser() -> command.Parser:
         action="store_true",
         help="write what is intact of damaged files too, the rest filled from around it; exit code 1",
     )
+    parser.add_argument(
+        "--no-filter", action="store_true", help="show the base codec's picture as it is, without the filter behind it"
+    )
+    parser.add_argument(
+        "--extract-base", action="store_true", help="write the base codec's own file (.jpg, .heic, ..), for any viewer"
+    )
     command.add_max_pixels(parser)
     return parser
 
@@ -55,23 +63,45 @@ def _decompress_all(args: argparse.Namespace) -> bool:
     jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=".png", reads=(".nlaic",))
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, stdout_taken=taken)
-    codecs: dict[str, Codec] = {}
+    if args.extract_base:
+        return command.do_all(jobs, lambda job: _extract(job, args, report), report)
+    codecs: dict[str, Codec | BaseDecoder] = {}
     to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs
     return command.do_all(to_do, lambda job: _decompress(job, args, codecs, report), report)
 
 
-def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec]", report: Reporter) -> None:
+def _extract(job: Job, args: argparse.Namespace, report: Reporter) -> None:
+    """A base codec's own file; beside the input, or in a folder, it gets its own suffix."""
+    import nlaic
+    from nlaic.classic.file import extract_base
+
+    data = job.read()
+    facts = nlaic.info(data, max_pixels=args.max_pixels)
+    if "base" not in facts:
+        raise NlaicError("holds no file of a base codec: its picture is coded by nlaic itself")
+    file, suffix = extract_base(data, args.max_pixels)
+    named = job.target is None or (args.output and job.target == Path(args.output))
+    target = job.target if named or job.target is None else job.target.with_suffix(suffix)
+    check_target(target, force=args.force, parents=args.recursive)
+    write_output(target, file, force=args.force, parents=args.recursive)
+    report.line(f"{target or job.name}  {len(file)} bytes  {facts['base']['codec']}")
+
+
+def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | BaseDecoder]", report: Reporter) -> None:
     """One file; `codecs` keeps one loaded codec for each model id met."""
     import nlaic
+    from nlaic.classic.file import BaseDecoder
     from nlaic.picture import encode_picture, output_format
 
     format = "PNG" if job.target is None or not job.target.suffix else output_format(job.target)
     check_target(job.target, force=args.force, parents=args.recursive)
     data = job.read()
     facts = nlaic.info(data, max_pixels=args.max_pixels, salvage=args.salvage)
-    model_id = facts["model_id"]
+    model_id = "base" if "base" in facts else facts["model_id"]
     if model_id not in codecs:
         codecs[model_id] = nlaic.load_for(data, model=args.model, **command.execution(args))
+        if model_id == "base" and args.no_filter:
+            codecs[model_id] = BaseDecoder(filtered=False)
         if args.realism and not codecs[model_id].has_second_decoder:
             report.note(codecs[model_id].name, "--realism has no effect, these weights hold no second decoder")
     start = perf_counter()

@@ -36,11 +36,18 @@ class Job:
 
 
 def plan(
-    inputs: Sequence[str], output: str | None, *, recursive: bool, suffix: str, reads: Collection[str]
+    inputs: Sequence[str],
+    output: str | None,
+    *,
+    recursive: bool,
+    suffix: str,
+    reads: Collection[str],
+    ending: str = "",
 ) -> list[Job]:
     """The jobs of a command line.
 
-    Without `output` a result stands beside its source, its suffix changed to `suffix`. `output` is a folder where it
+    Without `output` a result stands beside its source, its suffix changed to `suffix`, `ending` before it (files that
+    end so are not taken from folders: they are results). `output` is a folder where it
     is one, ends in a separator, or has to hold many; what is found below a folder (only with `recursive`: names
     ending in one of `reads`) keeps its place relative to that folder.
 
@@ -53,18 +60,22 @@ def plan(
     jobs = []
     for name in inputs:
         for source, place, problem in _expand(name, recursive, reads):
-            target = None if problem else _target(source, place, folder, output, suffix)
+            if ending and recursive and source and source.stem.endswith(ending):
+                continue
+            target = None if problem else _target(source, place, folder, output, suffix, ending)
             jobs.append(Job(source, target, problem))
     return _without_collisions(jobs, recursive)
 
 
-def _target(source: Path | None, place: Path, folder: Path | None, output: str | None, suffix: str) -> Path | None:
+def _target(
+    source: Path | None, place: Path, folder: Path | None, output: str | None, suffix: str, ending: str
+) -> Path | None:
     """Where a result goes; None for standard output."""
     if folder:
         return folder / place.with_suffix(suffix)
     if output:
         return None if output == STDIO else Path(output)
-    return source.with_suffix(suffix) if source else None
+    return source.with_name(source.stem + ending + suffix) if source else None
 
 
 def check_target(target: Path | None, *, force: bool, parents: bool) -> None:

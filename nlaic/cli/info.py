@@ -64,5 +64,7 @@ def _line(facts: dict[str, Any]) -> str:
         f"{blocks} block{'s' if blocks > 1 else ''} of {block[0]}x{block[1]}",
         f"version {facts['version']}",
     ]
+    if "base" in facts:
+        parts.append("+".join(filter(None, facts["base"].values())))
     parts += [f"{name} {size} bytes" for name, size in facts["sections"].items()]
     return "  ".join(parts)

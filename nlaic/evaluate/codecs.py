@@ -3,33 +3,27 @@
 A row is named in `codecs=[...]`, with options after a colon where it has any: `light:effort=9`, `avif:speed=0`.
 """
 
-import importlib
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
 
-from PIL import Image, features
+from PIL import Image
 
+from nlaic.classic.coders import (
+    Coder,
+    MissingError,
+    avif_options,
+    heic_options,
+    installed,
+    jpeg_options,
+    pillow_coder,
+    plugin,
+    plugin_coder,
+    webp_options,
+)
 from nlaic.errors import NlaicError
 from nlaic.version import __version__
-
-
-class MissingError(NlaicError):
-    """A codec or metric that this installation lacks; the message is the reason it is skipped."""
-
-
-class Coder(Protocol):
-    """One codec, opened. `version` names everything but the setting that decides the bytes."""
-
-    version: str
-
-    def encode(self, image: Image.Image, quality: float) -> bytes:
-        """An RGB picture to the bytes of a file."""
-
-    def decode(self, data: bytes) -> Image.Image:
-        """The bytes of a file to an RGB picture."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +51,6 @@ class Codec:
         first, last, step = self.finest
         count = round(abs(last - first) / step)
         return [round(first + (last - first) * n / count, 6) for n in range(count + 1)]
-
-
-class PillowCoder:
-    """A format that Pillow or a plug-in of it writes.
-
-    Args:
-        format: Pillow's name.
-        options: of `save`, from the setting.
-        version: of the library.
-    """
-
-    def __init__(self, format: str, options: Callable[[float], dict[str, Any]], version: str) -> None:
-        self.format, self.options = format, options
-        self.version = f"Pillow {Image.__version__} {version} {options(1)}"
-
-    def encode(self, image: Image.Image, quality: float) -> bytes:
-        """An RGB picture to a file."""
-        out = BytesIO()
-        image.save(out, self.format, **self.options(quality))
-        return out.getvalue()
-
-    def decode(self, data: bytes) -> Image.Image:
-        """Back to RGB."""
-        return Image.open(BytesIO(data), formats=[self.format]).convert("RGB")
 
 
 class NlaicCoder:
@@ -160,19 +130,6 @@ class JpegliCoder:
         return Image.open(BytesIO(data), formats=["JPEG"]).convert("RGB")
 
 
-def plugin(module: str, package: str) -> Any:
-    """Import what an extra brings, or say how to get it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingError(f"{package} is missing: pip install 'nlaic[eval]'") from error
-
-
-def installed(package: str) -> str:
-    """Name and version of a package, for `version`."""
-    return f"{package} {importlib.metadata.version(package)}"
-
-
 def weights_hash(codec: Any) -> str:
     """A name for all of the weights; the model id leaves out what files do not depend on."""
     import hashlib
@@ -180,53 +137,8 @@ def weights_hash(codec: Any) -> str:
     return f"{codec.name}@{hashlib.sha256(codec.weights.to_bytes()).hexdigest()[:8]}"
 
 
-def _pillow(format: str, feature: str, options: Callable[..., dict[str, Any]], **defaults: Any) -> Callable[..., Coder]:
-    """`open` of a format inside Pillow."""
-
-    def open(**given: Any) -> Coder:
-        _check_options(format, given, defaults)
-        if not features.check(feature):
-            raise MissingError(f"this Pillow was built without {format}")
-        chosen = defaults | given
-        return PillowCoder(
-            format, lambda q: options(q, **chosen), f"{feature} {features.version(feature) or 'built in'}"
-        )
-
-    return open
-
-
-def _plugin_format(
-    format: str, module: str, package: str, options: Callable[..., dict[str, Any]], **defaults: Any
-) -> Callable[..., Coder]:
-    """`open` of a format that a plug-in adds to Pillow."""
-
-    def open(**given: Any) -> Coder:
-        _check_options(format, given, defaults)
-        library = plugin(module, package)
-        if hasattr(library, "register_heif_opener"):
-            library.register_heif_opener()
-        chosen = defaults | given
-        return PillowCoder(format, lambda q: options(q, **chosen), installed(package))
-
-    return open
-
-
-def _check_options(format: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    if unknown := sorted(set(given) - set(known)):
-        allowed = f"allowed are {', '.join(known)}" if known else "there are none"
-        raise NlaicError(f"codec {format} has no option {unknown[0]!r}: {allowed}")
-
-
 def _jpeg2000(ratio: float) -> dict[str, Any]:
     return {"quality_mode": "rates", "quality_layers": [ratio], "irreversible": True, "mct": 1}
-
-
-def _webp(quality: float, method: float) -> dict[str, Any]:
-    return {"quality": int(quality), "method": int(method)}
-
-
-def _avif(quality: float, speed: float) -> dict[str, Any]:
-    return {"quality": int(quality), "speed": int(speed), "subsampling": "4:2:0"}
 
 
 def _table() -> dict[str, Codec]:
@@ -238,15 +150,21 @@ def _table() -> dict[str, Codec]:
         Codec(
             "jpeg",
             "JPEG",
-            _pillow("JPEG", "jpg", lambda q: {"quality": int(q), "optimize": True}),
+            pillow_coder("JPEG", "jpg", jpeg_options),
             (3, 5, 8, 12, 18, 25, 35, 50, 65, 80),
             percent,
         ),
-        Codec("webp", "WebP", _pillow("WEBP", "webp", _webp, method=6), (0, 5, 15, 30, 50, 65, 80), (0, 100, 1)),
+        Codec(
+            "webp",
+            "WebP",
+            pillow_coder("WEBP", "webp", webp_options, method=6),
+            (0, 5, 15, 30, 50, 65, 80),
+            (0, 100, 1),
+        ),
         Codec(
             "jpeg2000",
             "JPEG 2000",
-            _pillow("JPEG2000", "jpg_2000", _jpeg2000),
+            pillow_coder("JPEG2000", "jpg_2000", _jpeg2000),
             (240, 160, 96, 60, 40, 24, 16),
             (1000, 1, 1),
             "compression ratio",
@@ -254,14 +172,14 @@ def _table() -> dict[str, Codec]:
         Codec(
             "avif",
             "AVIF",
-            _pillow("AVIF", "avif", _avif, speed=4),
+            pillow_coder("AVIF", "avif", avif_options, speed=4),
             (15, 25, 32, 40, 48, 55, 65, 75),
             (0, 100, 1),
         ),
         Codec(
             "jxl",
             "JPEG XL",
-            _plugin_format(
+            plugin_coder(
                 "JXL",
                 "pillow_jxl",
                 "pillow-jxl-plugin",
@@ -274,7 +192,7 @@ def _table() -> dict[str, Codec]:
         Codec(
             "heic",
             "HEIC",
-            _plugin_format("HEIF", "pillow_heif", "pillow-heif", lambda q: {"quality": int(q)}),
+            plugin_coder("HEIF", "pillow_heif", "pillow-heif", heic_options),
             (10, 18, 26, 34, 42, 50, 60, 70),
             (0, 100, 1),
         ),
@@ -310,13 +228,17 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-    """`name` or `name:option=value,option=value`.
+    """`name` or `name:option=value,option=value`; `codec+filter` is the codec with a filter behind it.
 
     Raises:
         NlaicError: if the name is not known; it lists those that are.
     """
     table = _table()
     name, _, options = text.partition(":")
+    if name.partition("+")[0] in table and "+" in name:
+        from nlaic.evaluate.filtered import filtered_row
+
+        table[name] = filtered_row(name, table[name.partition("+")[0]])
     if name not in table:
         raise NlaicError(f"codecs: {name!r} is none of {', '.join(table)}")
     values: dict[str, Any] = {}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 ENVIRONMENT = "NLAIC_NETWORKS"  # the folder of networks, as in training
+LUMA = (0.299, 0.587, 0.114)
 PSNR_MOST = 100.0  # dB of equal pictures, whose PSNR is infinite: JSON and means know no infinity
 
 
@@ -83,12 +84,25 @@ class Metric:
 
 def psnr(pair: Pair) -> float:
     """dB over all samples of RGB; the field's mean over pictures is that of these values."""
-    error = np.mean((pair.decoded.astype(float) - pair.reference) ** 2)
+    return _decibels(float(np.mean((pair.decoded.astype(float) - pair.reference) ** 2)))
+
+
+def psnr_y(pair: Pair) -> float:
+    """dB of the luma 0.299 R + 0.587 G + 0.114 B, not rounded."""
+    difference = (pair.decoded.astype(float) - pair.reference) @ LUMA
+    return _decibels(float(np.mean(difference**2)))
+
+
+def _decibels(error: float) -> float:
     return min(10 * math.log10(255**2 / error), PSNR_MOST) if error else PSNR_MOST
 
 
 def _load_psnr(networks: str | None) -> Measure:
     return psnr
+
+
+def _load_psnr_y(networks: str | None) -> Measure:
+    return psnr_y
 
 
 def _load_ms_ssim(networks: str | None) -> Measure:
@@ -173,6 +187,7 @@ METRICS = {
     row.name: row
     for row in (
         Metric("psnr", "PSNR (dB)", _load_psnr),
+        Metric("psnr_y", "PSNR of luma (dB)", _load_psnr_y),
         Metric("ms_ssim", "MS-SSIM", _load_ms_ssim, smallest=MS_SSIM_SMALLEST, package="pytorch-msssim"),
         Metric("lpips_alex", "LPIPS (alex)", partial(_load_lpips, "alex"), False, 32),
         Metric("lpips_squeeze", "LPIPS (squeeze)", partial(_load_lpips, "squeeze"), False, 32),

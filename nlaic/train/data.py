@@ -5,9 +5,9 @@ Every crop is drawn from (seed, number of the sample) alone, so a run that goes 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
 
@@ -33,25 +33,29 @@ class Pictures:
         pixels: all of them in a row, uint8.
         shapes: (offset, height, width) of each, RGB interleaved.
         unreadable: files that could not be decoded.
+        channels: samples a pixel; 6 where a coded picture and its original lie together (`nlaic.train.coded`).
+        levels: by offset, at which a picture was coded; empty where none was.
     """
 
     pixels: np.ndarray
     shapes: list[tuple[int, int, int]]
     unreadable: list[str]
+    channels: int = 3
+    levels: Mapping[int, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """One picture, [H, W, 3] uint8, not copied."""
+        """One picture, [H, W, channels] uint8, not copied."""
         offset, height, width = self.shapes[number]
-        return self.pixels[offset : offset + 3 * height * width].reshape(height, width, 3)
+        return self.pixels[offset : offset + self.channels * height * width].reshape(height, width, self.channels)
 
     def split(self, every: int) -> tuple["Pictures", "Pictures"]:
         """Part the pictures: those to train on, and every `every`-th, held out (0: none)."""
         held = self.shapes[::every] if every else []
         kept = [s for i, s in enumerate(self.shapes) if not every or i % every]
-        return Pictures(self.pixels, kept, self.unreadable), Pictures(self.pixels, held, [])
+        return replace(self, shapes=kept), replace(self, shapes=held, unreadable=[])
 
 
 def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
@@ -112,25 +116,29 @@ class Augmentation:
         flip: mirror half of the crops.
         rotate: by 0, 90, 180 or 270 degrees.
         reduce: share of crops that come from the picture reduced, down to a half of its size.
+        align: random crops begin at multiples of so many pixels.
     """
 
     crop: str = "random"
     flip: bool = True
     rotate: bool = False
     reduce: float = 0.0
+    align: int = 1
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
             raise NlaicError(f"data.crop must be one of {', '.join(CROPS)}, but got {self.crop!r}")
         if not 0 <= self.reduce <= 1:
             raise NlaicError(f"data.reduce must be 0..1, but got {self.reduce}")
+        if self.align < 1:
+            raise NlaicError(f"data.align must be at least 1, but got {self.align}")
 
     def __call__(self, picture: Tensor, patch: int, rng: np.random.Generator) -> Tensor:
-        """A crop [patch, patch, 3] of a picture [H, W, 3] of uint8, both sides at least `patch`."""
+        """A crop [patch, patch, C] of a picture [H, W, C] of uint8, both sides at least `patch`."""
         side = patch
         if self.reduce and rng.random() < self.reduce:
             side = int(rng.integers(patch, min(2 * patch, *picture.shape[:2]) + 1))
-        unit = side if self.crop == "grid" else 1
+        unit = side if self.crop == "grid" else self.align
         top, left = (int(rng.integers((n - side) // unit + 1)) * unit for n in picture.shape[:2])
         crop = picture[top : top + side, left : left + side]
         if side != patch:
@@ -147,7 +155,7 @@ class Batch:
     """What a step works on.
 
     Attributes:
-        x: pictures [B, 3, P, P] in 0..1.
+        x: pictures [B, 3, P, P] in 0..1; [B, 6, P, P] where coded pictures and their originals lie together.
         position: quality of each between the anchors, [B].
         noise: see `HyperpriorVAE.forward`; drawn for each sample by its own number.
     """
@@ -171,12 +179,12 @@ class SampleNoise:
 
 
 class Crops(IterableDataset):
-    """An endless stream of batches: crops [B, 3, P, P] uint8, their places between the qualities, their numbers.
+    """An endless stream of batches: crops [B, C, P, P] uint8, their places between the qualities, their numbers.
 
     Args:
         pictures: where from, those of each folder with its weight; any with a side below `patch` is left out.
         patch: side of a crop in pixels.
-        span: the position is uniform in 0..span.
+        span: the position is uniform in 0..span; that of a coded picture is its level.
         seed: of every draw.
         batches: numbers of the samples of each batch, in their order; workers of a loader take them in turn.
         augmentation: how a crop is taken.
@@ -200,18 +208,18 @@ class Crops(IterableDataset):
             large = [shape for shape in one.shapes if min(shape[1:]) >= patch]
             if not large:
                 raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (sampling.patch)")
-            self.folders.append((torch.from_numpy(one.pixels).to(device), large, weight))
+            self.folders.append((one, torch.from_numpy(one.pixels).to(device), large, weight))
         self.until = np.cumsum([weight for *_, weight in self.folders])
 
     def sample(self, number: int) -> tuple[Tensor, float]:
-        """Crop [3, P, P] and position of sample `number`; the same whenever it is asked for."""
+        """Crop [C, P, P] and position of sample `number`; the same whenever it is asked for."""
         rng = np.random.default_rng((self.seed, number))
         which = int(np.searchsorted(self.until, rng.random() * self.until[-1], "right"))
-        pixels, large, _ = self.folders[which]
+        one, pixels, large, _ = self.folders[which]
         offset, height, width = large[rng.integers(len(large))]
-        picture = pixels[offset : offset + 3 * height * width].view(height, width, 3)
+        picture = pixels[offset : offset + one.channels * height * width].view(height, width, one.channels)
         crop = self.augmentation(picture, self.patch, rng)
-        return crop.permute(2, 0, 1), rng.random() * self.span
+        return crop.permute(2, 0, 1), one.levels.get(offset, rng.random() * self.span)
 
     def batch(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """A batch by the numbers of its samples."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nlaic.errors import NlaicError
 from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
 
-WITHOUT_NETWORK = ("mse", "ms_ssim")
+WITHOUT_NETWORK = ("mse", "mae", "ms_ssim")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
@@ -23,8 +23,22 @@ class MeanSquaredError(nn.Module):
         return (x_hat - x).square().flatten(1).mean(1)
 
 
+class MeanAbsoluteError(nn.Module):
+    """Absolute error of pictures in 0..1."""
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Two batches [B, 3, H, W] to [B]."""
+        return (x_hat - x).abs().flatten(1).mean(1)
+
+
 class MsSsim(nn.Module):
-    """1 - MS-SSIM: Wang, Simoncelli, Bovik, "Multiscale structural similarity" (Asilomar 2003); sides from 176."""
+    """1 - MS-SSIM: Wang, Simoncelli, Bovik, "Multiscale structural similarity" (Asilomar 2003).
+
+    Sides below 176 have no room for all five scales: as many are taken as there is room for, their weights sum to 1.
+    """
+
+    WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    WINDOW = 11
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Two batches [B, 3, H, W] in 0..1 to [B]."""
@@ -32,15 +46,22 @@ class MsSsim(nn.Module):
 
         # A negative structure at the first steps has no root: the ReLU is what the metric's own authors do.
         with torch.autocast(x.device.type, enabled=False):  # its variances are differences of large sums
-            value = ms_ssim(x_hat, x, data_range=1.0, reduction="none", normalize="relu")
+            betas = self.weights(min(x.shape[-2:]))
+            value = ms_ssim(x_hat, x, data_range=1.0, reduction="none", normalize="relu", betas=betas)
         return 1 - value
+
+    def weights(self, side: int) -> tuple[float, ...]:
+        """Of the scales that a picture with this smaller side has room for."""
+        scales = max(n for n in range(1, 6) if n == 1 or side // (n - 1) ** 2 >= self.WINDOW)
+        return self.WEIGHTS if scales == 5 else tuple(w / sum(self.WEIGHTS[:scales]) for w in self.WEIGHTS[:scales])
 
 
 class Distortion(nn.Module):
     """scale * sum of weight * distance, a value a sample, for pictures in 0..1.
 
     Args:
-        terms: weight of each distance: `mse`, `ms_ssim`, `lpips_alex|squeeze|vgg`, `dists`, `dists_k` (k stages).
+        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `lpips_alex|squeeze|vgg`, `dists`, `dists_k` (k
+            stages).
         scale: factor on the sum. With 255^2 lambda weighs the squared error of 0..255 pixels, as the field does.
         networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
         window: side of the random window that distances over a network look at; None: all of the patch.
@@ -101,6 +122,8 @@ def network_files(name: str) -> tuple[Pretrained, ...]:
 def _distance(name: str, networks: str | None) -> nn.Module:
     if name == "mse":
         return MeanSquaredError()
+    if name == "mae":
+        return MeanAbsoluteError()
     if name == "ms_ssim":
         return MsSsim()
     return load_lpips(LPIPS[name], networks) if name in LPIPS else load_dists(DISTS[name], networks)

@@ -22,6 +22,7 @@ class Optimisation:
         muon: Muon's learning rate.
         muon_every: steps for which Muon keeps an orthogonal matrix (3 learn what 1 does, a step takes a sixth less).
         adam: Adam's, for all that Muon leaves.
+        beta1: Adam's memory of the gradient, for a stage that has no discriminator.
         slow: factor on it for the shortcut's kernels.
         fast: factor on it for what moves with the quality (steps, densities, offsets).
         scale: factor on the rate of the scale network's kernels.
@@ -41,6 +42,7 @@ class Optimisation:
     muon: float = 1e-3
     muon_every: int = 3
     adam: float = 8e-4
+    beta1: float = 0.9
     slow: float = 0.1
     fast: float = 4.0
     scale: float = 0.3
@@ -87,8 +89,9 @@ class Optimisation:
         if with_muon:
             own = {"matrix": self.muon, "scale": self.muon * self.scale}
             matrices: list[torch.optim.Optimizer] = [Muon(_groups(groups, own), every=self.muon_every)]
-            return [*matrices, _adam(groups, rates)]
-        return [_adam(groups, rates | {"matrix": self.adam, "scale": self.adam * self.scale})]
+            return [*matrices, _adam(groups, rates, (self.beta1, 0.999))]
+        every = rates | {"matrix": self.adam, "scale": self.adam * self.scale}
+        return [_adam(groups, every, (self.beta1, 0.999))]
 
 
 def _groups(groups: dict[str, list[Tensor]], rates: dict[str, float]) -> list[dict[str, object]]:
@@ -96,7 +99,7 @@ def _groups(groups: dict[str, list[Tensor]], rates: dict[str, float]) -> list[di
 
 
 def _adam(
-    groups: dict[str, list[Tensor]], rates: dict[str, float], betas: tuple[float, float] = (0.9, 0.999)
+    groups: dict[str, list[Tensor]], rates: dict[str, float], betas: tuple[float, float]
 ) -> torch.optim.Optimizer:
     return torch.optim.Adam(_groups(groups, rates), betas=betas, fused=True)
 

@@ -14,6 +14,7 @@ from nlaic.export import export, save_weights, with_network, without_network
 from nlaic.nets.build import make_settings
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.train.data import Pictures
+from nlaic.train.filters import filter_weights
 from nlaic.train.report import estimated_bpp
 from nlaic.train.setup import LATER, Plan, starting_pictures
 from nlaic.train.stages import Stage
@@ -53,6 +54,8 @@ def exported(module: Stage, config: dict[str, Any], plan: Plan, pictures: Pictur
     """
     copied = {name: copy.deepcopy(network).cpu().float() for name, network in module.mean.items()}
     metadata = _metadata(module, config, plan.distortion.files)
+    if plan.stage == "restore":
+        return filter_weights(copied["filter"], config, metadata)
     if plan.stage != "rd":
         stage, source = LATER[plan.stage], plan.weights
         assert source is not None

@@ -81,18 +81,22 @@ class Report(pl.Callback):
         speed = self.count * module.sampling.batch / (module.seconds - self.since)
         means = {name: total / self.count for name, total in self.sums.items() if name not in self.LEFT_OUT}
         line = f"{module.seconds / 60:6.1f} min {module.steps:7d} steps {speed:5.1f} patches/s  {shown(means)}"
-        if self.pictures:
-            weights = self.snapshot()
-            codec = Codec(weights, TorchEngine(weights, Execution("cpu")))
-            realism = 1.0 if module.objective.trained.keys() & {"decoder"} else 0.0
-            points = self.curve(codec, dict(module.mean.items()).get("net"), realism)
-            line += "  " + " ".join(map(str, points))
-            for point in points:
-                curve = {f"bpp/{point.quality:g}": point.bpp, f"psnr/{point.quality:g}": point.psnr}
-                for logger in trainer.loggers:
-                    logger.log_metrics(curve, module.steps)
-            self.draw(codec, realism, trainer, module.steps)
-        print(line, flush=True)
+        print(line + self.look(trainer, module), flush=True)
+
+    def look(self, trainer: pl.Trainer, module: Any) -> str:
+        """Code the held-out pictures, draw the grid; the end of the line."""
+        if not self.pictures:
+            return ""
+        weights = self.snapshot()
+        codec = Codec(weights, TorchEngine(weights, Execution("cpu")))
+        realism = 1.0 if module.objective.trained.keys() & {"decoder"} else 0.0
+        points = self.curve(codec, dict(module.mean.items()).get("net"), realism)
+        for point in points:
+            curve = {f"bpp/{point.quality:g}": point.bpp, f"psnr/{point.quality:g}": point.psnr}
+            for logger in trainer.loggers:
+                logger.log_metrics(curve, module.steps)
+        self.draw(codec, realism, trainer, module.steps)
+        return "  " + " ".join(map(str, points))
 
     def curve(self, codec: Codec, net: HyperpriorVAE | None, realism: float) -> list[Point]:
         """Real files at six qualities; with a network also what it thinks they take."""

@@ -3,6 +3,7 @@
 import logging
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from nlaic.errors import NlaicError
 from nlaic.nets.precision import bf16_is_faster
 from nlaic.train.callbacks import Checkpoint, Progress, StopAtBudget
 from nlaic.train.data import Pictures, load_pictures
+from nlaic.train.filters import FilterReport, coded_pictures, restoration
 from nlaic.train.objectives import Objective
 from nlaic.train.outcome import exported, write
 from nlaic.train.report import Report
 from nlaic.train.setup import LATER, Plan, compile_networks, first_stage, make_plan, start_from
 from nlaic.train.stages import Budget, Stage
-from nlaic.weights import user_folder
+from nlaic.weights import Weights, user_folder
 
 NOISE = (  # warnings that say nothing about a run
     ".*isinstance.treespec",  # Lightning's own use of torch
@@ -56,7 +58,7 @@ def run(config: dict[str, Any]) -> Path | None:
     kept, held_out = _pictures(config)
     last = folder / "last.ckpt"
     module = _stage(config, plan, kept, begin=not last.exists())
-    report = Report(held_out, config["report_minutes"], lambda: exported(module, config, plan), folder / "grids")
+    report = _report(held_out, config, folder / "grids", lambda: exported(module, config, plan))
     stop = StopAtBudget(config["leg_minutes"])
     trainer = _trainer(config, folder, [report, Checkpoint(folder, config["checkpoint_minutes"]), Progress(), stop])
     with stop.on_interrupt():
@@ -68,7 +70,10 @@ def run(config: dict[str, Any]) -> Path | None:
         return None
     out = Path(config["out"]) if config["out"] else folder / "weights.safetensors"
     if trainer.is_global_zero:
-        return write(exported(module, config, plan, held_out if len(held_out) else kept[0][0]), out)
+        weights = exported(module, config, plan, held_out if len(held_out) else kept[0][0])
+        if isinstance(report, FilterReport):
+            print(f"{module.steps} steps{report.look(trainer, module)}")
+        return write(weights, out)
     return out
 
 
@@ -81,6 +86,8 @@ def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pic
         for name in folders[-1][0].unreadable:
             print(f"skipped, not readable: {name}")
     kept, held_out = folders[0][0].split(data["holdout"])
+    if config["stage"]["name"] == "restore":
+        kept, held_out = coded_pictures(config, kept, held_out, cache)
     folders[0] = (kept, 1.0)
     if (count := sum(len(one) for one, _ in folders)) < (batch := config["sampling"]["batch"]):
         raise NlaicError(f"sampling.batch is {batch}, but there are only {count} pictures to train on")
@@ -91,6 +98,9 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     """The stage, at its beginning where there is no checkpoint to come."""
     if plan.stage == "rd":
         objective: Objective = first_stage(config, plan, kept[0][0])
+    elif plan.stage == "restore":
+        torch.manual_seed(plan.sampling.seed)
+        objective = restoration(config, plan.distortion, plan.weights, kept[0][0])
     else:
         objective = LATER[plan.stage].objective(config["stage"], plan)
     budget = Budget(config["minutes"], config["steps"])
@@ -100,6 +110,14 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     if config["compile"]:
         compile_networks(module.objective, config["compile"])
     return module
+
+
+def _report(held_out: Pictures, config: dict[str, Any], folder: Path, snapshot: Callable[[], Weights]) -> Report:
+    """What is printed every few minutes."""
+    minutes = config["report_minutes"]
+    if config["stage"]["name"] == "restore":
+        return FilterReport(held_out, minutes, folder)
+    return Report(held_out, minutes, snapshot, folder)
 
 
 def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:

@@ -67,7 +67,7 @@ def make_plan(config: dict[str, Any]) -> Plan:
         config["stage"]["name"],
         settings_from(Sampling, config["sampling"]),
         settings_from(Optimisation, config["optimisation"]),
-        Augmentation(**{name: config["data"][name] for name in ("crop", "flip", "rotate", "reduce")}),
+        Augmentation(**{name: config["data"][name] for name in ("crop", "flip", "rotate", "reduce", "align")}),
         Distortion(**config["loss"]),
         find_weights(before) if before and not from_run else None,
         Path(before) if from_run else None,
@@ -79,16 +79,16 @@ LENGTHS = ("minutes", "steps", "leg_minutes", "report_minutes", "checkpoint_minu
 
 def _check(config: dict[str, Any]) -> None:
     name, before, backend = config["stage"]["name"], config["start"], config["compile"]
-    if name not in ("rd", *LATER):
-        raise NlaicError(f"stage must be one of rd, {', '.join(LATER)}, but got {name!r}")
-    if name != "rd" and not before:
+    if name not in ("rd", *LATER, "restore"):
+        raise NlaicError(f"stage must be one of rd, {', '.join(LATER)}, restore, but got {name!r}")
+    if name in LATER and not before:
         raise NlaicError(f"stage {name} works on a trained codec: start=WEIGHTS")
     if config["minutes"] is None and config["steps"] is None:
         raise NlaicError("give minutes=N or steps=N: how long to train")
     for length, value in ((n, config[n]) for n in LENGTHS if config[n] is not None):
         if not (isinstance(value, int | float) and value > 0):
             raise NlaicError(f"{length} must be a number above 0, but got {value!r}")
-    unit = 128 if name == "boundary" else 64  # four blocks of multiples of 64
+    unit = {"boundary": 128, "restore": 16}.get(name, 64)  # four blocks of multiples of 64; the grid of 4:2:0
     if config["sampling"]["patch"] % unit:
         raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
     if backend and backend not in torch.compiler.list_backends(exclude_tags=()):

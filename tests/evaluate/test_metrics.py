@@ -31,6 +31,11 @@ def test_ms_ssim_is_piqs(pair):
     assert load("ms_ssim", None)(pair) == pytest.approx(float(piq.multi_scale_ssim(*pair.unit)), abs=1e-4)
 
 
+def test_psnr_y_is_that_of_pillows_luma(pair):
+    grey = [np.asarray(Image.fromarray(p).convert("F")) for p in (pair.reference, pair.decoded)]  # not rounded
+    assert load("psnr_y", None)(pair) == pytest.approx(peak_signal_noise_ratio(*grey, data_range=255), abs=1e-3)
+
+
 @pytest.mark.parametrize("name", ["psnr", "ms_ssim", "iw_ssim", "vif", "fsim", "ssimulacra2", "vmaf"])
 def test_more_noise_is_worse(name, pair):
     noise = np.random.default_rng(2).normal(0, 20, pair.reference.shape)

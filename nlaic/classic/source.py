@@ -1,0 +1,84 @@
+"""What a picture went through: which base codec, and about which of its settings."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from nlaic.classic.base import BASES, Base, base_named, table_level
+from nlaic.errors import NlaicError
+
+# ITU-T T.81, table K.1, which libjpeg scales by its quality: the steps of luma in rising order.
+STANDARD_LUMA = np.sort(
+    [
+        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55),
+        *(14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62),
+        *(18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92),
+        *(49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99),
+    ]
+)
+LARGEST = 255  # step of a JPEG as everybody writes it
+FORMATS = {"JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp", "AVIF": "avif", "HEIF": "heic"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A base codec and the level, 0 (the finest) .. 1, at which a picture went through it."""
+
+    base: Base
+    level: float
+
+
+def parse_source(text: str) -> tuple[Base, float | None]:
+    """`codec` or `codec:setting`.
+
+    Raises:
+        NlaicError: if there is no such codec or setting.
+    """
+    name, _, setting = text.partition(":")
+    base = base_named(name)
+    if not setting:
+        return base, None
+    try:
+        return base, base.check(float(setting))
+    except ValueError as error:
+        raise NlaicError(f"source must be CODEC or CODEC:QUALITY, but got {text!r}") from error
+
+
+def find_source(image: Image.Image, given: tuple[Base, float | None] | None = None) -> Source | None:
+    """What a picture went through, as far as it says so itself; None for one without loss.
+
+    Args:
+        image: as Pillow opened it, its `format` and quantisation tables still there.
+        given: what the user says, from `parse_source`; it goes before.
+
+    Raises:
+        NlaicError: if the codec is known but nothing says at which setting.
+    """
+    base, setting = given or (None, None)
+    if base is None and image.format in FORMATS and not (image.format == "WEBP" and image.info.get("lossless")):
+        base = BASES[FORMATS[image.format]]
+    if base is None:
+        return None
+    if setting is not None:
+        return Source(base, base.level(setting))
+    tables = getattr(image, "quantization", None)
+    if base.name == "jpeg" and tables:
+        return Source(base, level_of_tables(tables))
+    raise NlaicError(f"nothing in it says its quality: --source {base.name}:{base.default:g}, or nearer to what it was")
+
+
+def level_of_tables(tables: dict[int, list[int]]) -> float:
+    """The level of a JPEG's quantisation tables, whoever made them: how large they are against the standard's.
+
+    Args:
+        tables: of luma, then of chroma where there are two, 64 steps each, in any order.
+    """
+    luma = np.sort(np.asarray(tables[min(tables)], float)).clip(1)
+    free = luma < LARGEST if luma[0] < LARGEST else np.ones_like(luma, bool)  # others would have been larger
+    return table_level(100 * float(np.exp(np.mean(np.log(luma[free] / STANDARD_LUMA[free])))))
+
+
+def jpeg_quality(level: float) -> int:
+    """The libjpeg quality that is nearest to a level."""
+    return min(range(1, 101), key=lambda quality: abs(BASES["jpeg"].level(quality) - level))

@@ -1,0 +1,113 @@
+"""The codecs of the package as they are tried for a budget: bytes, what is seen, and seconds to decode."""
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nlaic.classic.budget import Option, Try, Way
+from nlaic.classic.file import AUTO, BaseDecoder, BaseEncoder
+from nlaic.codec import Codec
+from nlaic.errors import NlaicError
+
+RUNGS = 12  # of a base codec's ladder
+METRICS = ("mse", "psnr", "ms_ssim", "lpips")
+
+Measure = Callable[[np.ndarray, np.ndarray], float]
+
+
+class LearnedWay:
+    """`light`, or other weights of the codec itself.
+
+    Args:
+        codec: loaded.
+        options: of `Codec.compress`.
+    """
+
+    ladder: tuple[float, ...] = tuple(float(quality) for quality in range(0, 101, 10))
+    step = 0.1
+
+    def __init__(self, codec: Codec, options: dict[str, Any]) -> None:
+        self.codec, self.options = codec, options
+
+    def attempt(self, image: Image.Image, quality: float) -> dict[Option, tuple[int, np.ndarray, float]]:
+        """See `Way`."""
+        data = self.codec.compress(image, quality, **self.options)
+        start = perf_counter()
+        pixels = np.asarray(self.codec.decompress(data).convert("RGB"))
+        return {Option(quality): (len(data), pixels, perf_counter() - start)}
+
+
+class BaseWay:
+    """A base codec, without a filter and with those that there are."""
+
+    step = 1.0
+
+    def __init__(self, encoder: BaseEncoder, strip: bool) -> None:
+        self.encoder, self.strip = encoder, strip
+        self.plain, self.decoder = encoder.with_filter(None), BaseDecoder()
+        settings = encoder.pair.base.settings()
+        places = np.unique(np.linspace(0, len(settings) - 1, RUNGS).round().astype(int))
+        self.ladder = tuple(float(settings[place]) for place in places)
+
+    def attempt(self, image: Image.Image, quality: float) -> dict[Option, tuple[int, np.ndarray, float]]:
+        """See `Way`."""
+        encoder = self.encoder
+        data = self.plain.compress(image, quality, strip=self.strip)
+        size = len(data)
+        start = perf_counter()
+        decoded = np.asarray(self.decoder.decompress(data).convert("RGB"))
+        seconds = perf_counter() - start
+        found = {Option(quality): (size, decoded, seconds)} if encoder.pair.filter in (None, AUTO) else {}
+        for name, restorer in encoder.filters.items():
+            start = perf_counter()
+            pixels = restorer.restore(decoded, encoder.pair.base.level(quality))
+            found[Option(quality, name)] = (size, pixels, seconds + perf_counter() - start)
+        return found
+
+
+def trier(way: Way, read: Callable[[int], Image.Image], metric: str) -> Callable[[int, float], dict[Option, Try]]:
+    """What `nlaic.classic.budget.share` calls: a picture, by its number, at a quality.
+
+    Args:
+        way: the codec.
+        read: a picture, as `nlaic.picture.open_picture` gives it.
+        metric: one of METRICS.
+
+    Raises:
+        NlaicError: if the metric is not known, or lacks its package or network.
+    """
+    measure = cost_of(metric)
+
+    def attempt(number: int, quality: float) -> dict[Option, Try]:
+        image = read(number)
+        original = np.asarray(image.convert("RGB"))
+        tried = way.attempt(image, quality)
+        return {o: Try(size, measure(original, pixels), seconds) for o, (size, pixels, seconds) in tried.items()}
+
+    return attempt
+
+
+def cost_of(metric: str) -> Measure:
+    """A metric as a cost: original and decoded uint8 [H, W, 3] to a number of which less is better."""
+    if metric not in METRICS:
+        raise NlaicError(f"metric must be one of {', '.join(METRICS)}, but got {metric!r}")
+    if metric == "mse":  # MVGL's objective: the sum of squared errors, so that large pictures count for more
+        return lambda original, decoded: float(np.square(decoded.astype(float) - original).sum())
+    from nlaic.evaluate.metrics import METRICS as ROWS
+    from nlaic.evaluate.metrics import Pair
+
+    row = ROWS["lpips_alex" if metric == "lpips" else metric]
+    measured, sign = row.load(None), -1 if row.higher_is_better else 1
+    return lambda original, decoded: sign * measured(Pair(original, decoded))
+
+
+def told(metric: str, cost: float, pixels: float) -> str:
+    """A mean cost for people; `pixels` is the mean number of them."""
+    if metric == "mse":
+        return f"PSNR of all pixels {10 * math.log10(3 * 255**2 * pixels / max(cost, 1e-9)):.3f} dB"
+    value = cost if metric == "lpips" else -cost
+    return f"mean {metric} {value:.4f}"

@@ -1,0 +1,116 @@
+"""Weights of filters: files like the codec's (`nlaic.weights`), in folders `filters` beside them.
+
+Tensors are `filter.*`, in half precision. Of the metadata, `codec` is `filter`, so that no codec is loaded from them;
+`architecture` and `settings` make the network (`nlaic.classic.nets.build`); `source` is the base codec that they were
+trained behind, `qualities` (JSON) the lowest and the highest of its settings. The id of a filter in `.nlaic` files is
+the model id of its weights.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
+from nlaic.classic.base import NUMBERS
+from nlaic.classic.nets.build import build_filter
+from nlaic.errors import NlaicError
+from nlaic.export import network_state, with_network
+from nlaic.weights import SUFFIX, Weights, read_weights, weights_folders
+
+FOLDER = "filters"
+CODEC = "filter"  # in the place of a codec id
+PREFIX = "filter"
+
+
+# SHA-256 of the files that come with the package, by file name.
+PINNED: dict[str, str] = {
+    "restore-light-heic-0ba0f5ab.safetensors": "0ba0f5ab12462942f22e621d7cd7feb2dae668028219a7566ca8cab90dc6859a",
+    "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
+    "restore-light-webp-5935c01f.safetensors": "5935c01fce91c8095b7b41a136f9490f7a9aa32d3ac50ab7531b40432f51bb4c",
+}
+
+
+def read_filter(path: Path) -> Weights:
+    """Read a filter's weights.
+
+    Raises:
+        NlaicError: if the file is missing, no weights file, or one of the package's with a wrong hash.
+    """
+    expected = PINNED.get(path.name)
+    if expected and path.is_file() and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != expected:
+        raise NlaicError(f"weights {path}: SHA-256 is {found[:16]}…, expected {expected[:16]}…")
+    return read_weights(path)
+
+
+def export_filter(network: nn.Module, metadata: dict[str, str]) -> Weights:
+    """The weights of a network on the processor; `metadata` holds what is listed above but `codec`."""
+    return with_network(Weights({}, {"codec": CODEC, "skip": "0"}), PREFIX, network, metadata)
+
+
+def filter_network(weights: Weights) -> nn.Module:
+    """The network of a filter's weights, ready to be run.
+
+    Raises:
+        NlaicError: if the weights are those of a codec, or of another network than they say.
+    """
+    if weights.codec != CODEC:
+        raise NlaicError(f"weights {weights.path}: those of a codec, not of a filter")
+    network = build_filter(weights.architecture, weights.settings)
+    try:
+        network.load_state_dict(network_state(weights, PREFIX))
+    except RuntimeError as error:
+        raise NlaicError(f"weights {weights.path}: {str(error).splitlines()[-1].strip()}") from error
+    return network.requires_grad_(False).eval()
+
+
+def find_filter(name: str, source: str) -> Weights:
+    """The weights of a filter behind a base codec: by path, or the newest `<name>-<source>-<sha8>.safetensors`.
+
+    Args:
+        name: of the filter, such as `restore-light`, or the path of a file.
+        source: of the base codec, such as `jpeg`.
+
+    Raises:
+        NlaicError: if there are none; it lists what there is for this codec.
+    """
+    path = Path(name)
+    if path.suffix == SUFFIX or path.is_file():
+        return read_filter(path)
+    if name not in NUMBERS:
+        raise NlaicError(f"filter must be one of {', '.join(NUMBERS)}, or a {SUFFIX} file, but got {name!r}")
+    for candidate in _candidates():
+        if candidate.stem.rpartition("-")[0] == f"{name}-{source}":
+            return read_filter(candidate)
+    others = filters_for(source)
+    there = f"there are {', '.join(others)}" if others else "there is no filter behind it"
+    raise NlaicError(f"no weights of filter {name} for {source}: {there}")
+
+
+def filters_for(source: str) -> list[str]:
+    """Names of the filters that have weights for a base codec."""
+    stems = {candidate.stem.rpartition("-")[0] for candidate in _candidates()}
+    return [name for name in NUMBERS if f"{name}-{source}" in stems]
+
+
+def find_filter_by_id(model_id: bytes) -> Weights:
+    """The weights that a file names.
+
+    Raises:
+        NlaicError: if they are not there.
+    """
+    for candidate in _candidates():
+        weights = read_filter(candidate)
+        if weights.model_id == model_id:
+            return weights
+    raise NlaicError(f"no filter with id {model_id.hex()} in {_places()}; --no-filter shows the picture without it")
+
+
+def _candidates() -> Iterator[Path]:
+    for place in weights_folders():
+        if (place / FOLDER).is_dir():
+            yield from sorted((place / FOLDER).glob(f"*{SUFFIX}"))
+
+
+def _places() -> str:
+    return ", ".join(str(place / FOLDER) for place in weights_folders())

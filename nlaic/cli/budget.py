@@ -1,0 +1,193 @@
+"""`nlaic-compress --total-bytes`: a budget for all pictures together; and which codec a command line asks for."""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nlaic.cli import command
+from nlaic.cli.command import FAILURES
+from nlaic.cli.files import Job, UsageError, check_target, write_output
+from nlaic.cli.progress import Reporter, StopError
+from nlaic.errors import NlaicError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from nlaic.classic.budget import Option, Share
+    from nlaic.classic.file import BaseEncoder
+    from nlaic.codec import Codec
+
+POWERS = {"K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def _size(text: str) -> int:
+    number, unit = (text[:-1], POWERS[text[-1].upper()]) if text[-1:].upper() in POWERS else (text, 1)
+    return int(float(number) * unit)
+
+
+size = command.ranged(_size, "a number of bytes above 0, with K, M or G for powers of 1000", lambda value: value > 0)
+
+
+def add_budgets(parser: command.Parser, rate: Any) -> None:
+    """The options; `rate` is the group of those that say how large files are to be."""
+    rate.add_argument(
+        "--total-bytes",
+        type=size,
+        metavar="N",
+        help="at most so many bytes for all pictures together (10M: ten million), shared out for the best mean "
+        "metric; every picture is tried at about 14 qualities",
+    )
+    parser.add_argument(
+        "--total-seconds",
+        type=command.bits_per_pixel,
+        metavar="T",
+        help="with --total-bytes: decoding all pictures here takes at most so long; matters with --codec BASE+auto",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=("mse", "psnr", "ms_ssim", "lpips"),
+        default="psnr",
+        help="of --total-bytes: mean of a picture's; mse is the squared error of all pixels; default: psnr",
+    )
+
+
+def check_budgets(args: argparse.Namespace) -> None:
+    """Refuse what makes no sense, before anything is read.
+
+    Raises:
+        UsageError: if it does not.
+    """
+    if args.total_seconds is not None and args.total_bytes is None:
+        raise UsageError("--total-seconds goes with --total-bytes")
+    if args.total_bytes is not None and args.executor:
+        raise UsageError("--total-bytes and --executor do not go together")
+    if args.scales and not args.codec:
+        raise UsageError("--scales goes with --codec")
+    if args.codec:
+        from nlaic.classic.file import parse_pair
+
+        try:
+            parse_pair(args.codec)
+        except NlaicError as error:
+            raise UsageError(f"--codec: {error}") from error
+
+
+def open_codec(args: argparse.Namespace) -> "Codec | BaseEncoder":
+    """The codec that the command line names."""
+    if args.codec:
+        from nlaic.classic.file import BaseEncoder, parse_pair
+        from nlaic.engine import Execution
+
+        return BaseEncoder(parse_pair(args.codec), Execution(**command.execution(args)), scales=args.scales)
+    import nlaic
+
+    return nlaic.load(args.model, **command.execution(args))
+
+
+def compress_set(jobs: Sequence[Job], args: argparse.Namespace, report: Reporter) -> bool:
+    """Try all pictures, choose, write; False where one failed."""
+    work = _Set(jobs, args, report)
+    with report:
+        return work.run()
+
+
+class _Set:
+    """The pictures of a command line that share a budget."""
+
+    def __init__(self, jobs: Sequence[Job], args: argparse.Namespace, report: Reporter) -> None:
+        if any(not job.problem and (job.source is None or job.target is None) for job in jobs):
+            raise UsageError("--total-bytes works on files: pictures are read several times")
+        self.args, self.report, self.failed = args, report, False
+        self.jobs = [job for job in jobs if self._possible(job)]
+        self.pixels: dict[int, int] = {}
+
+    def run(self) -> bool:
+        """Everything."""
+        from nlaic.classic.budget import Budget, share
+        from nlaic.classic.ways import trier
+
+        if not self.jobs:
+            return False
+        try:
+            way = self._way()
+        except (NlaicError, OSError) as error:
+            raise StopError(str(error)) from error
+        attempt = trier(way, self._read, self.args.metric)
+
+        def watched(number: int, quality: float) -> Any:
+            self.report.start(self.jobs[number].name)
+            self.report.fraction(min(len(seen) / (len(way.ladder) + 3), len(self.jobs)))
+            seen.append(number)
+            return attempt(number, quality)
+
+        seen: list[int] = []
+        budget = Budget(self.args.total_bytes, self.args.total_seconds)
+        found = share(watched, len(self.jobs), way.ladder, budget, way.step)
+        for job, option in zip(self.jobs, found.options, strict=True):
+            self._write(job, option)
+        self._tell(found)
+        return not self.failed
+
+    def _possible(self, job: Job) -> bool:
+        """Whether a picture can be read and its file written; said where not."""
+        try:
+            if job.problem:
+                raise NlaicError(job.problem)
+            check_target(job.target, force=self.args.force, parents=self.args.recursive)
+            self._open(job)
+        except FAILURES as error:
+            self.report.failure(job.name, error)
+            self.failed = True
+            return False
+        return True
+
+    def _open(self, job: Job) -> "Image.Image":
+        from nlaic.picture import open_picture
+
+        assert job.source is not None
+        return open_picture(job.source, strip=self.args.strip)
+
+    def _read(self, number: int) -> "Image.Image":
+        image = self._open(self.jobs[number])
+        self.pixels[number] = image.width * image.height
+        return image
+
+    def _way(self) -> Any:
+        from nlaic.classic.file import BaseEncoder
+        from nlaic.classic.ways import BaseWay, LearnedWay
+
+        self.codec = open_codec(self.args)
+        if isinstance(self.codec, BaseEncoder):
+            return BaseWay(self.codec, self.args.strip)
+        names = ("effort", "block", "strip")
+        return LearnedWay(self.codec, {name: getattr(self.args, name) for name in names})
+
+    def _write(self, job: Job, option: "Option") -> None:
+        from nlaic.classic.file import BaseEncoder
+
+        image, args = self._open(job), self.args
+        if isinstance(self.codec, BaseEncoder):
+            data = self.codec.with_filter(option.filter or None).compress(image, option.quality, strip=args.strip)
+        else:
+            more = {name: getattr(args, name) for name in ("effort", "block", "strip")}
+            data = self.codec.compress(image, option.quality, **more)
+        write_output(job.target, data, force=args.force, parents=args.recursive)
+        filter = f"  {option.filter}" if option.filter else ""
+        self.report.line(
+            f"{job.name}  {image.width}x{image.height}  {len(data)} bytes  quality {option.quality:g}{filter}"
+        )
+
+    def _tell(self, found: "Share") -> None:
+        from nlaic.classic.ways import told
+
+        metric, pixels = self.args.metric, sum(self.pixels.values()) / len(self.pixels)
+        spent, total = sum(one.size for one in found.tries), self.args.total_bytes
+        text = f"{len(found.tries)} pictures  {spent} of {total} bytes ({spent / total:.1%})  "
+        text += told(metric, found.cost, pixels)
+        if self.args.total_seconds is not None:
+            text += f"  decoding {sum(one.seconds for one in found.tries):.2f} s"
+        if found.single:
+            option, cost = found.single
+            name = f"quality {option.quality:g}" + (f" and {option.filter}" if option.filter else "")
+            text += f"  (with {name} for all: {told(metric, cost, pixels)})"
+        self.report.line(text)

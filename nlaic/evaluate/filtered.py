@@ -1,0 +1,66 @@
+"""Rows of base codecs with a filter behind them: `codecs=['jpeg+restore-light','vvc+colorblust:rotations=1']`."""
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from nlaic.classic.file import BaseEncoder, parse_pair
+from nlaic.classic.section import read_base
+from nlaic.container import MAX_PIXELS
+from nlaic.errors import NlaicError
+from nlaic.evaluate.codecs import Codec, Coder, MissingError, weights_hash
+
+
+class FilteredCoder:
+    """A base codec and a filter in a .nlaic file, on one thread.
+
+    Args:
+        name: `codec+filter`.
+        rotations: 1 for the mean over four rotations.
+        model: a weights file in the place of the filter's own.
+    """
+
+    def __init__(self, name: str, rotations: float = 0, model: str | None = None) -> None:
+        from nlaic.classic.file import BaseDecoder, Pair
+        from nlaic.classic.restore import Restorer, Running
+        from nlaic.classic.weights import find_filter
+        from nlaic.engine import Execution
+
+        pair, execution = parse_pair(name), Execution("cpu", 1)
+        if not pair.filter:
+            raise NlaicError(f"codecs: {name!r} names no filter: codec+filter")
+        try:
+            self.encoder = BaseEncoder(Pair(pair.base, pair.filter), execution)
+            self.restorer = Restorer(find_filter(model or pair.filter, pair.base.name), execution)
+        except NlaicError as error:
+            raise MissingError(str(error)) from error
+        self.encoder.filters = {pair.filter: self.restorer}
+        self.plain, self.running = BaseDecoder(execution, filtered=False), Running(rotations=bool(rotations))
+        turned = " rotations" if rotations else ""
+        self.version = f"{self.encoder.coder.version} {weights_hash(self.restorer)}{turned}"
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """An RGB picture to a .nlaic file."""
+        return self.encoder.compress(image, quality)
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The base codec's picture, filtered."""
+        file, section = read_base(data, MAX_PIXELS)
+        level = section.base.level(file.header.quality / 10)
+        decoded = np.asarray(self.plain.decompress(data))
+        return Image.fromarray(self.restorer.restore(decoded, level, self.running))
+
+
+def filtered_row(name: str, base: Codec) -> Codec:
+    """The row of a base codec with a filter behind it.
+
+    Args:
+        name: `codec+filter`.
+        base: the codec's own row.
+    """
+
+    def open(rotations: float = 0, model: str | None = None) -> Coder:
+        return FilteredCoder(name, rotations, model)
+
+    return replace(base, name=name, label=f"{base.label} + {name.partition('+')[2]}", open=open)

@@ -1,0 +1,173 @@
+"""The stage `restore`: a filter behind a codec, from its configuration to its weights."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from nlaic.classic.base import base_named
+from nlaic.classic.nets.build import as_filter, build_filter
+from nlaic.classic.nets.light import RestoreLight, start_restore
+from nlaic.classic.nets.mvgl import Mvgl
+from nlaic.classic.weights import export_filter, filter_network
+from nlaic.errors import NlaicError
+from nlaic.nets.layers import RGB_TO_YCBCR
+from nlaic.train.coded import Coding, load_coded
+from nlaic.train.data import Batch, Pictures
+from nlaic.train.losses import Distortion
+from nlaic.train.objectives import SMALL, Losses
+from nlaic.train.report import Report
+from nlaic.weights import Weights
+
+STARTING = 96  # pictures that are looked at before training
+HELD_OUT = 40  # pictures of the report
+CROP = 256  # of them, at most, on either side
+
+
+class Restoration(nn.Module):
+    """The distortion of filtered pictures.
+
+    Args:
+        network: the filter.
+        distortion: see `losses.Distortion`.
+        relative: divide each crop's distortion by what it was before the filter, so that every quality counts alike.
+        luma: compare luma alone.
+    """
+
+    anchors = 2  # levels are 0..1
+
+    def __init__(self, network: nn.Module, distortion: Distortion, *, relative: bool, luma: bool) -> None:
+        super().__init__()
+        self.network, self.distortion, self.relative = network, distortion, relative
+        weights = torch.tensor(RGB_TO_YCBCR[0] if luma else np.eye(3), dtype=torch.float32).reshape(-1, 3)
+        self.seen = nn.Buffer(weights, persistent=False)
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]:
+        """The filter."""
+        return {"filter": self.network}
+
+    def losses(self, turn: str, batch: Batch) -> Losses:
+        """See `Objective`; pictures lie together with their originals."""
+        coded, original = batch.x.chunk(2, dim=1)
+        filtered = as_filter(self.network)(coded, batch.position).float()
+        before, after, target = (torch.einsum("bchw,sc->bshw", x, self.seen) for x in (coded, filtered, original))
+        distortion, distances = self.distortion(after, target)
+        if self.relative:
+            distortion = distortion / (self.distortion(before, target)[0] + SMALL * self.distortion.scale)
+        gain = 10 * torch.log10(_mse(before, target) / _mse(after.detach(), target))
+        return {"loss": distortion.mean(), "gain_db": gain.mean(), **distances}
+
+
+def _mse(a: Tensor, b: Tensor) -> Tensor:
+    """[B]."""
+    return (a - b).square().flatten(1).mean(1) + 1e-7
+
+
+def restoration(
+    config: dict[str, Any], distortion: Distortion, weights: Weights | None, pictures: Pictures
+) -> Restoration:
+    """The objective of a configuration: a new filter with its starting values measured, or the weights' to go on with.
+
+    Where these were trained behind another codec, the usual errors are measured anew.
+
+    Raises:
+        NlaicError: if the weights are of another filter.
+    """
+    stage, name = config["stage"], config["model"]["name"]
+    more = {"relative": bool(stage["relative"]), "luma": bool(stage["luma"])}
+    if weights is not None:
+        if (weights.architecture, weights.settings) != (name, config["model"]["settings"]):
+            raise NlaicError(f"start: {weights.path} holds another filter than model={name}")
+        network = filter_network(weights).requires_grad_(True)
+    else:
+        network = build_filter(name, config["model"]["settings"])
+    if isinstance(network, Mvgl) and weights is None:
+        network.mean.copy_(_mean(pictures))
+    if isinstance(network, RestoreLight) and (weights is None or weights.metadata["source"] != stage["source"]):
+        some = range(0, len(pictures), max(len(pictures) // STARTING, 1))
+        start_restore(network, [_pair(pictures, number) for number in some])
+    return Restoration(network, distortion, **more)
+
+
+def _pair(pictures: Pictures, number: int) -> tuple[Tensor, Tensor, float]:
+    """Decoded and original [1, 3, H, W], a part of it that is a multiple of 16, and the level."""
+    both = pictures[number][:CROP, :CROP]
+    height, width = (max(side // 16, 1) * 16 for side in both.shape[:2])
+    x = torch.from_numpy(np.ascontiguousarray(both[:height, :width])).permute(2, 0, 1)[None].float() / 255
+    return x[:, :3], x[:, 3:], pictures.levels[pictures.shapes[number][0]]
+
+
+def _mean(pictures: Pictures) -> Tensor:
+    """Of R, G and B of the originals, in 0..1."""
+    some = range(0, len(pictures), max(len(pictures) // STARTING, 1))
+    return torch.stack([_pair(pictures, number)[1].mean((0, 2, 3)) for number in some]).mean(0)
+
+
+def coded_pictures(
+    config: dict[str, Any], kept: Pictures, held_out: Pictures, cache: Path
+) -> tuple[Pictures, Pictures]:
+    """Those to train on and those held out, coded as the stage says.
+
+    Raises:
+        NlaicError: if a setting is not possible, or a picture cannot be coded.
+    """
+    stage, data = config["stage"], config["data"]
+    if data["reduce"] or data["mix"]:
+        raise NlaicError(
+            "stage restore takes pictures as they were coded, from data.root alone: no data.reduce, data.mix"
+        )
+    coding = Coding(stage["source"], tuple(stage["qualities"]), stage["passes"], stage["pictures"])
+    some = Coding(stage["source"], coding.qualities, 1, HELD_OUT)
+    workers = config["threads"]
+    return load_coded(kept, coding, cache, workers), load_coded(held_out, some, cache, workers)
+
+
+def filter_weights(network: nn.Module, config: dict[str, Any], metadata: dict[str, str]) -> Weights:
+    """What the stage leaves."""
+    stage, model = config["stage"], config["model"]
+    own = {
+        "architecture": model["name"],
+        "settings": json.dumps(model["settings"]),
+        "source": stage["source"],
+        "qualities": json.dumps(list(stage["qualities"])),
+        "coder": base_named(stage["source"]).open().version,
+    }
+    return export_filter(network, metadata | own)
+
+
+class FilterReport(Report):
+    """Print a line every few minutes, with PSNR of held-out pictures before the filter and after it."""
+
+    def __init__(self, held_out: Pictures, minutes: float, folder: Path) -> None:
+        nothing = Pictures(held_out.pixels, [], [])
+        super().__init__(nothing, minutes, self._no_snapshot, folder)
+        self.pairs = [_pair(held_out, number) for number in range(len(held_out))]
+
+    @staticmethod
+    def _no_snapshot() -> Weights:
+        raise NotImplementedError("a filter's report makes no files")
+
+    def look(self, trainer: pl.Trainer, module: Any) -> str:
+        """See `Report`."""
+        return held_out_line(copy.deepcopy(module.mean["filter"]).float().cpu(), self.pairs)
+
+
+@torch.no_grad()
+def held_out_line(network: nn.Module, pairs: list[tuple[Tensor, Tensor, float]]) -> str:
+    """Means of PSNR in RGB before and after, and how many pictures got worse."""
+    if not pairs:
+        return ""
+    values = []
+    for coded, original, level in pairs:
+        filtered = as_filter(network.eval())(coded, torch.tensor([level])).clamp(0, 1)
+        values.append([float(-10 * torch.log10(_mse(x, original).mean())) for x in (coded, filtered)])
+    before, after = np.mean(values, axis=0)
+    worse = sum(b < a for a, b in values)
+    return f"  held out {before:.2f} to {after:.2f} dB ({after - before:+.3f}), worse {worse} of {len(values)}"

@@ -1,0 +1,44 @@
+"""Small filters with something to say, as weights files where the package looks for them."""
+
+import numpy as np
+import pytest
+import torch
+
+from nlaic.classic.nets.build import build_filter
+from nlaic.classic.weights import FOLDER, export_filter
+from nlaic.export import save_weights
+
+SMALL = {
+    "mvgl-c": '{"blocks": 2, "channels": 8}',
+    "svac2": "{}",
+    "restore-light": '{"channels": 16, "blocks": 1}',
+}
+
+
+def small_filter(name, source, seed=0):
+    """Weights of an untrained filter whose every layer does something."""
+    import json
+
+    torch.manual_seed(seed)
+    network = build_filter(name, json.loads(SMALL[name]))
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.3 if name == "svac2" else 0.08)
+    return export_filter(
+        network, {"architecture": name, "settings": SMALL[name], "source": source, "qualities": "[5, 95]"}
+    )
+
+
+@pytest.fixture
+def filters(tmp_path, monkeypatch):
+    """A folder of weights: restore-light and svac2 behind JPEG, mvgl-c behind HEIC."""
+    place = tmp_path / "weights"
+    (place / FOLDER).mkdir(parents=True)
+    for name, source in (("restore-light", "jpeg"), ("svac2", "jpeg"), ("mvgl-c", "heic")):
+        save_weights(small_filter(name, source), place / FOLDER / f"{name}-{source}-00000000.safetensors")
+    monkeypatch.setenv("NLAIC_WEIGHTS", str(place))
+    return place
+
+
+def rms(a, b):
+    """Root of the mean squared difference of two pictures."""
+    return float(np.sqrt(np.square(np.asarray(a, float) - np.asarray(b, float)).mean()))

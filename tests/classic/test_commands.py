@@ -1,0 +1,145 @@
+"""The commands: what they write, and that what cannot be done is one line and no file."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nlaic
+from nlaic.cli import compress, decompress, info, restore
+from tests.conftest import smooth_picture
+
+COMMANDS = {"compress": compress, "decompress": decompress, "info": info, "restore": restore}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, filters):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    smooth_picture(96, 80).save("a.png")
+    smooth_picture(96, 80).save("a.jpg", quality=20)
+    return place
+
+
+@pytest.fixture
+def run(capsys):
+    def call(line):
+        name, *rest = line.split()
+        with pytest.raises(SystemExit) as caught:
+            COMMANDS[name].main([*rest, "--threads=1"] if name != "info" else rest)
+        out, err = capsys.readouterr()
+        return caught.value.code, out.splitlines(), err.splitlines()
+
+    return call
+
+
+def names():
+    return sorted(str(path) for path in Path().rglob("*") if path.is_file())
+
+
+def test_restore_writes_beside_or_where_it_is_told(folder, run):
+    code, out, err = run("restore a.jpg")
+    assert (code, err) == (0, []) and "96x80" in out[0]
+    restored = np.asarray(Image.open("a-restored.png"))
+    assert restored.shape == (80, 96, 3) and not np.array_equal(restored, np.asarray(Image.open("a.jpg")))
+    assert run("restore a.jpg")[0] == 1  # it is there
+    assert run("restore a.jpg -o b.webp --model svac2 --rotations --block 64x64")[0] == 0
+    assert Image.open("b.webp").size == (96, 80)
+    Path("tree/below").mkdir(parents=True)
+    smooth_picture(40, 40).save("tree/below/c.jpg")
+    assert run("restore -r tree")[0] == 0 and run("restore -r tree --force")[0] == 0
+    assert [name for name in names() if "tree" in name] == ["tree/below/c-restored.png", "tree/below/c.jpg"]
+    assert run("restore -r tree -o out")[0] == 0 and Path("out/below/c.png").is_file()
+
+
+def test_restore_says_what_it_does_not_know(folder, run):
+    code, _, err = run("restore a.png")
+    assert code == 0 and len(err) == 1 and "without loss" in err[0]
+    assert np.array_equal(Image.open("a-restored.png"), Image.open("a.png"))
+    code, _, err = run("restore a.png --source jpeg:20 --force")
+    assert (code, err) == (0, []) and not np.array_equal(Image.open("a-restored.png"), Image.open("a.png"))
+    code, _, err = run("restore a.png --source heic:20 --force --model weights.safetensors")
+    assert code == 1 and len(err) == 1
+    smooth_picture(96, 80).save("fine.jpg", quality=99)
+    code, _, err = run("restore fine.jpg")
+    assert code == 0 and "finer than the filter was trained for" in err[0]
+    assert np.array_equal(Image.open("fine-restored.png"), Image.open("fine.jpg"))
+    path = next(Path("../weights/filters").glob("mvgl-c*"))
+    code, _, err = run(f"restore a.jpg --force --model {path}")
+    assert code == 0 and "trained behind heic, not behind jpeg" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("restore a.webp", 1, "--source webp:30"),
+        ("restore moving.webp", 1, "2 frames or pages"),
+        ("restore a.jpg --source gif", 2, "base codec must be one of"),
+        ("restore a.jpg --model edsr", 1, "filter must be one of mvgl-a"),
+        ("restore a.jpg --model mvgl-c", 1, "no weights of filter mvgl-c for jpeg"),
+        ("restore text.jpg", 1, "not a picture"),
+        ("compress a.png --codec gif", 2, "base codec must be one of"),
+        ("compress a.png --codec jpeg+edsr", 2, "filter must be one of"),
+        ("compress a.png --codec jpeg -q 30.5", 1, "whole number 1..100"),
+        ("compress a.png --codec jpeg --bytes 10", 1, "smallest file has"),
+        ("compress a.png --total-bytes 10", 1, "cannot be met: the least is"),
+        ("compress a.png --total-bytes 10K --executor local", 2, "do not go together"),
+        ("compress a.png --total-seconds 3", 2, "goes with --total-bytes"),
+        ("compress a.png --total-bytes 3X", 2, "powers of 1000"),
+        ("decompress own.nlaic --extract-base", 1, "holds no file of a base codec"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_no_file(folder, run, tiny_model, line, code, says):
+    smooth_picture(32, 32).save("a.webp", quality=30)
+    smooth_picture(32, 32).save("moving.webp", save_all=True, append_images=[smooth_picture(32, 32, 1)])
+    Path("text.jpg").write_text("no picture")
+    if "total" in line:
+        line += f" --model {tiny_model} -e 1"
+    if "own" in line:
+        run(f"compress a.webp --model {tiny_model} -o own.nlaic")
+    before = names()
+    got, _, err = run(line)
+    assert got == code and says in err[-1], err
+    assert len([text for text in err if "note" not in text]) == 1 and names() == before
+
+
+def test_a_base_codec_in_a_file(folder, run):
+    assert run("compress a.png --codec jpeg+restore-light -q 20")[0] == 0
+    code, out, _ = run("info a.nlaic --json")
+    assert code == 0 and json.loads("\n".join(out))[0]["base"] == {"codec": "jpeg", "filter": "restore-light"}
+    assert run("decompress a.nlaic -o filtered.png")[0] == 0
+    assert run("decompress a.nlaic -o plain.png --no-filter")[0] == 0
+    assert run("decompress a.nlaic --extract-base -o own.jpg")[0] == 0
+    plain, filtered = np.asarray(Image.open("plain.png")), np.asarray(Image.open("filtered.png"))
+    assert np.array_equal(plain, np.asarray(Image.open("own.jpg"))) and not np.array_equal(plain, filtered)
+    Path("out").mkdir()
+    assert run("decompress a.nlaic --extract-base -o out")[0] == 0 and Path("out/a.jpg").is_file()
+
+
+def test_a_budget_for_a_folder(folder, run, tiny_model):
+    Path("photos").mkdir()
+    for seed in range(3):
+        smooth_picture(64 + 64 * seed, 64, seed).save(f"photos/{seed}.png")
+    Path("photos/broken.png").write_text("no picture")
+    code, out, err = run(f"compress -r photos -o out --total-bytes 2K --model {tiny_model} -e 1")
+    assert code == 1 and len(err) == 1 and "broken.png" in err[0]
+    total = sum(path.stat().st_size for path in Path("out").iterdir())
+    assert 1940 <= total <= 2000 and f"{total} of 2000 bytes" in out[-1]
+    assert "for all: mean psnr" in out[-1] and len(out) == 4
+    code, out, _ = run("compress -r photos -o out --total-bytes 9K --codec jpeg+auto --force --total-seconds 9")
+    assert code == 1 and sum(path.stat().st_size for path in Path("out").iterdir()) <= 9000
+    assert "decoding" in out[-1]
+
+
+def test_help_and_info_import_nothing_heavy(folder):
+    code = "import sys; sys.modules['torch'] = sys.modules['scipy'] = None; from nlaic.cli.{0} import main; main()"
+    for name in ("restore", "compress", "decompress"):
+        command = [sys.executable, "-c", code.format(name), "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(nlaic.__file__).parents[1])
+        assert done.returncode == 0, done.stderr
