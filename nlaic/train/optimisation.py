@@ -23,7 +23,7 @@ class Optimisation:
         muon_every: steps for which Muon keeps an orthogonal matrix (3 learn what 1 does, a step takes a sixth less).
         adam: Adam's, for all that Muon leaves.
         slow: factor on it for the shortcut's kernels.
-        fast: factor on it for what moves with the quality (steps, densities, offsets).
+        fast: factor on it for what moves with the quality (steps, densities, offsets, JPEG's tables).
         scale: factor on the rate of the scale network's kernels.
         discriminator: Adam's rate for a discriminator.
         schedule: `cosine` (after `hold`, down to `floor`), `halving` or `constant`.
@@ -103,7 +103,7 @@ def _adam(
 
 def kind_of(name: str, p: Tensor) -> str:
     """Which optimiser and rate a parameter takes: `matrix`, `scale`, `plain`, `slow` or `fast`."""
-    if name.startswith("rates."):
+    if name.startswith(("rates.", "tables.")):
         return "fast"
     if name.endswith("dct"):
         return "slow"

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from nlaic.errors import NlaicError
 from nlaic.nets.precision import bf16_is_faster
+from nlaic.train import jpeg_stage
 from nlaic.train.callbacks import Checkpoint, Progress, StopAtBudget
 from nlaic.train.data import Pictures, load_pictures
 from nlaic.train.objectives import Objective
@@ -56,7 +57,7 @@ def run(config: dict[str, Any]) -> Path | None:
     kept, held_out = _pictures(config)
     last = folder / "last.ckpt"
     module = _stage(config, plan, kept, begin=not last.exists())
-    report = Report(held_out, config["report_minutes"], lambda: exported(module, config, plan), folder / "grids")
+    report = _report(config, plan, module, held_out, folder)
     stop = StopAtBudget(config["leg_minutes"])
     trainer = _trainer(config, folder, [report, Checkpoint(folder, config["checkpoint_minutes"]), Progress(), stop])
     with stop.on_interrupt():
@@ -67,6 +68,8 @@ def run(config: dict[str, Any]) -> Path | None:
             raise KeyboardInterrupt
         return None
     out = Path(config["out"]) if config["out"] else folder / "weights.safetensors"
+    if trainer.is_global_zero and plan.stage == "jpeg":
+        return jpeg_stage.write(jpeg_stage.exported(module, config, plan), out)
     if trainer.is_global_zero:
         return write(exported(module, config, plan, held_out if len(held_out) else kept[0][0]), out)
     return out
@@ -89,8 +92,10 @@ def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pic
 
 def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]], begin: bool) -> Stage:
     """The stage, at its beginning where there is no checkpoint to come."""
-    if plan.stage == "rd":
-        objective: Objective = first_stage(config, plan, kept[0][0])
+    if plan.stage == "jpeg":
+        objective: Objective = jpeg_stage.jpeg_stage(config, plan)
+    elif plan.stage == "rd":
+        objective = first_stage(config, plan, kept[0][0])
     else:
         objective = LATER[plan.stage].objective(config["stage"], plan)
     budget = Budget(config["minutes"], config["steps"])
@@ -100,6 +105,14 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     if config["compile"]:
         compile_networks(module.objective, config["compile"])
     return module
+
+
+def _report(config: dict[str, Any], plan: Plan, module: Stage, held_out: Pictures, folder: Path) -> pl.Callback:
+    """The callback that tells of the run."""
+    minutes = config["report_minutes"]
+    if plan.stage == "jpeg":
+        return jpeg_stage.JpegReport(held_out, minutes, lambda: jpeg_stage.exported(module, config, plan))
+    return Report(held_out, minutes, lambda: exported(module, config, plan), folder / "grids")
 
 
 def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:

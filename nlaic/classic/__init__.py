@@ -1,0 +1,1 @@
+"""The companions: what learning does for the codecs that people already have."""
