@@ -34,7 +34,7 @@ def test_every_link_of_a_run_composes(name):
     config = composed(f"run={name}", "data.root=photos")
     for link in config.links:
         inner = composed(f"run={name}", "data.root=photos", "links=[]", *link.overrides)
-        assert not inner.links and inner.stage.name in ("rd", "discriminator", "adversarial", "boundary")
+        assert not inner.links and inner.stage.name in ("rd", "discriminator", "adversarial", "boundary", "jpeg")
         assert link.get("epochs") or link.get("share")
 
 

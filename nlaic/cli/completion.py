@@ -11,9 +11,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from nlaic.cli import compress, decompress, info
+from nlaic.cli import compress, decompress, info, jpeg
 
-PARSERS = {module.NAME: module.make_parser for module in (compress, decompress, info)}
+PARSERS = {module.NAME: module.make_parser for module in (compress, decompress, info, jpeg)}
 _BASH = """{function}() {{
     local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
     COMPREPLY=()

@@ -114,16 +114,19 @@ def largeness(x: Tensor) -> Tensor:
 
 
 class Tables(nn.Module):
-    """Quantisation tables of luma and chroma at each anchor, as logarithms [anchors, 2, 8, 8].
+    """Quantisation tables of luma and chroma at each anchor, [anchors, 2, 8, 8], from 1 to 255.
 
-    A step stays below twice the coefficient whose loss costs as much as `DEAREST` bits. Above that nothing would call
-    it back: where all of a frequency is zero, no error changes with the step.
+    Ours are kept as logarithms, below twice the coefficient whose loss costs as much as `DEAREST` bits. Above that
+    nothing would call a step back: where all of a frequency is zero, no error changes with it. The paper's are kept as
+    multiples of 1e-5, so that they move at the network's learning rate (section 4.2), and put back into their range.
     """
 
     DEAREST = 16.0  # bits that a level may cost
+    SCALE = 1e-5  # s of section 4.2
 
     def __init__(self, settings: JpegSettings) -> None:
         super().__init__()
+        self.is_linear = settings.start == "uniform"
         low, high = (math.log(value) for value in settings.lambdas)
         lambdas = torch.linspace(low, high, settings.anchors).exp()
         luma, *chroma = PLANE_WEIGHTS * (1, *(4 if settings.subsampling == "420" else 1,) * 2)
@@ -131,27 +134,43 @@ class Tables(nn.Module):
         highest = (2 * (3 * self.DEAREST / (lambdas[:, None] * weights)).sqrt()).clamp(2, LARGEST)
         self.register_buffer("highest", highest[..., None, None], persistent=False)
         u = torch.arange(8.0)
-        steps = 1 + torch.rand(settings.anchors, 2, 8, 8)
-        if settings.start == "family":
+        if self.is_linear:
+            self.step = nn.Parameter(self.SCALE * (1 + torch.rand(settings.anchors, 2, 8, 8)))
+        else:  # steps go with the root of the price of error; the slope is about the best of its family
             step = (2.2 / lambdas.sqrt()).clamp(1, 90)[:, None, None, None]
             steps = step * (1 + 0.12 * (u[:, None] + u)).expand(2, 8, 8)
-        self.log_step = nn.Parameter(steps.clamp(max=LARGEST).log())
+            self.log_step = nn.Parameter(steps.clamp(max=LARGEST).log())
 
     def log_steps(self) -> Tensor:
-        """Within the limits; the parameter itself may be outside."""
+        """Within the limits; ours themselves may be outside."""
+        if self.is_linear:
+            with torch.no_grad():
+                self.step.clamp_(self.SCALE, LARGEST * self.SCALE)
+            return (self.step / self.SCALE).log()
         return self.log_step.minimum(self.highest.log()).clamp(min=0)
 
+    @torch.no_grad()
+    def set_log_steps(self, values: Tensor) -> None:
+        """Begin with tables that are known."""
+        if self.is_linear:
+            self.step.copy_(values.exp() * self.SCALE)
+        else:
+            self.log_step.copy_(values)
+
     def forward(self, position: Tensor) -> Tensor:
-        """Places between the anchors [B] to tables [B, 2, 8, 8] of 1..255, not rounded."""
-        last = len(self.log_step) - 1
+        """Places between the anchors [B] to tables [B, 2, 8, 8], not rounded."""
+        rows = self.log_steps()
+        last = len(rows) - 1
         below = position.floor().clamp(0, max(last - 1, 0)).long()
         share = (position - below)[:, None, None, None]
-        log_step = self.log_steps()
-        return torch.lerp(log_step[below], log_step[(below + 1).clamp(max=last)], share).exp()
+        return torch.lerp(rows[below], rows[(below + 1).clamp(max=last)], share).exp()
 
 
 class PlaneAttention(nn.Module):
-    """Maps [B, 64, h, w] in 0..1 for one grid of blocks, from the magnitudes of its levels [B, C, h, w]."""
+    """Maps [B, 64, h, w] in 0..1 for one grid of blocks, from the magnitudes of its levels [B, C, h, w].
+
+    A block's mean passes whole: it costs bits by its neighbours and not by its size.
+    """
 
     START = 3.0  # before the sigmoid: everything passes nearly untouched
 
@@ -167,7 +186,8 @@ class PlaneAttention(nn.Module):
         """See the class."""
         hidden = torch.relu(self.first(torch.log1p(magnitudes)))
         hidden = hidden + torch.relu(self.around(hidden))
-        return torch.sigmoid(self.last(hidden))
+        maps = torch.sigmoid(self.last(hidden))
+        return torch.cat([torch.ones_like(maps[:, :1]), maps[:, 1:]], 1)
 
 
 class SmallAttention(nn.Module):

@@ -52,10 +52,15 @@ def _start_from(net: Jpeg, before: Model) -> None:
     own = {
         k.removeprefix(prefix): torch.from_numpy(v).float() for k, v in before.tensors.items() if k.startswith(prefix)
     }
-    own["tables.log_step"] = own.pop("tables")
-    missing, _ = net.load_state_dict(own, strict=False)
-    if "tables.log_step" in missing:
-        raise NlaicError("start: the weights have other tables than this model")
+    rows = own.pop("tables")
+    if len(rows) != net.anchors:
+        raise NlaicError(f"start: the weights have {len(rows)} anchors, the model {net.anchors}")
+    net.tables.set_log_steps(rows)
+    if net.attention is not None:
+        try:
+            net.attention.load_state_dict({k.removeprefix("attention."): v for k, v in own.items()})
+        except RuntimeError as error:
+            raise NlaicError("start: the weights have another attention network than this model") from error
 
 
 def exported(module: Stage, config: dict[str, Any], plan: Plan) -> Model:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nlaic.classic.jpeg.blocks import Planes
+
 ROWS = 64  # rows of blocks at once: a strip of 512 pixels
 
 
@@ -21,8 +23,11 @@ class Attention:
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         self.tensors = tensors
 
-    def __call__(self, scaled: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Coefficients over steps of Y, or Y, Cb, Cr [rows, columns, 8, 8], to maps in 0..1 of the same shapes."""
+    def __call__(self, scaled: Sequence[np.ndarray], planes: Planes) -> list[np.ndarray]:
+        """Coefficients over steps of Y, or Y, Cb, Cr [rows, columns, 8, 8], to maps in 0..1 of the same shapes.
+
+        The picture's planes are not looked at.
+        """
         flat = [np.abs(plane).reshape(*plane.shape[:2], 64) for plane in scaled]
         maps = [self._plane("luma", flat[0])]
         if len(flat) == 3:
@@ -44,7 +49,9 @@ class Attention:
             for u in range(3):
                 around += hidden[v : v + rows, u : u + columns] @ weight[:, :, v, u].T
         hidden = hidden[1:-1, 1:-1] + np.maximum(around, 0)
-        return 1 / (1 + np.exp(-self._pointwise(f"{name}.last", hidden)))
+        maps = 1 / (1 + np.exp(-self._pointwise(f"{name}.last", hidden)))
+        maps[..., 0] = 1  # of a block's mean
+        return maps
 
     def _pointwise(self, name: str, x: np.ndarray) -> np.ndarray:
         return x @ self.tensors[f"{name}.weight"][:, :, 0, 0].T + self.tensors[f"{name}.bias"]

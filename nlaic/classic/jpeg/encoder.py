@@ -148,4 +148,4 @@ class _Job:
         if network is None:
             return nearest(self.planes, tables)
         scaled = [c / tables[min(n, 1)].astype(np.float32) for n, c in enumerate(self.planes.coefficients)]
-        return [np.rint(x * a).astype(np.int16) for x, a in zip(scaled, network(scaled), strict=True)]
+        return [np.rint(x * a).astype(np.int16) for x, a in zip(scaled, network(scaled, self.planes), strict=True)]

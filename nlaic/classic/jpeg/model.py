@@ -3,6 +3,7 @@
 The file is safetensors. For each subsampling S that it knows, float16:
     S.tables               [anchors, 2, 8, 8], logarithms of the steps of luma and chroma at equally spaced qualities
     S.attention.{luma,chroma}.{first,around,last}.{weight,bias}   of `nlaic.nets.jpeg.PlaneAttention`; may be missing
+    S.attention.{features.N,last}.{weight,bias}                   of `nlaic.nets.jpeg.VggAttention` in its place
 Metadata: `architecture`, `jpeg`; `S.lambdas`, the weight on the squared error (255^2, against bits a pixel) at the
 lowest and the highest quality; `S.settings`, and what there is to know about the training.
 """
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -23,6 +25,9 @@ from nlaic.classic.jpeg.attention import Attention
 from nlaic.classic.jpeg.blocks import SUBSAMPLINGS
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
+
+if TYPE_CHECKING:
+    from nlaic.classic.jpeg.vgg import VggMaps
 
 ARCHITECTURE = "jpeg"
 LARGEST = 255  # of a table's entries in a baseline file
@@ -67,10 +72,14 @@ class Model:
         low, high = (math.log(value) for value in json.loads(self.metadata[f"{subsampling}.lambdas"]))
         return 3 / math.exp(low + (high - low) * quality / 100)
 
-    def attention(self, subsampling: str) -> Attention | None:
-        """The network, where there is one."""
+    def attention(self, subsampling: str) -> "Attention | VggMaps | None":
+        """The network, where there is one; the paper's needs torch."""
         prefix = f"{subsampling}.attention."
         own = {k.removeprefix(prefix): v.astype(np.float32) for k, v in self.tensors.items() if k.startswith(prefix)}
+        if "features.0.weight" in own:
+            from nlaic.classic.jpeg.vgg import VggMaps
+
+            return VggMaps(own)
         return Attention(own) if own else None
 
     def to_bytes(self) -> bytes:

@@ -13,6 +13,7 @@ from nlaic.classic.jpeg.blocks import ZIGZAG
 
 SIZES = 12  # 0 to 11 bits
 RUNS = 16
+NEVER = 1e9  # bits of what there is not
 SMOOTHING = 0.5  # added to every count: a symbol that was not seen is dear, not impossible
 
 
@@ -49,7 +50,7 @@ class Counts:
         lengths = -np.log2((self.ac + SMOOTHING) / (self.ac + SMOOTHING).sum())
         runs = np.arange(64)
         costs = (runs // RUNS)[:, None] * lengths[RUNS - 1, 0] + lengths[runs % RUNS] + np.arange(SIZES)
-        costs[:, 0] = np.inf
+        costs[:, 0] = NEVER
         costs[0, 0] = lengths[0, 0]
         return costs.astype(np.float32)
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 
 from nlaic.classic.jpeg.blocks import Planes
-from nlaic.classic.jpeg.model import as_tables
+from nlaic.classic.jpeg.model import LARGEST, as_tables
 from nlaic.classic.jpeg.rounding import thoughtful
 from nlaic.classic.jpeg.symbols import count, in_zigzag
 
-FIRST, LAST = 0.12, 0.02  # change of a step's logarithm, at the beginning and at the end
-MEMORY = 0.6  # of the gradients before
+REACH = 0.3  # a step's logarithm changes by no more at once
+SHORTER = 0.5  # factor on the next change after one that was none for the better
 
 
 def tune(
@@ -29,20 +29,34 @@ def tune(
         steps: how many.
         progress: called with the share that is done.
     """
-    here, best = log_steps.copy(), (np.inf, log_steps)
-    mean, spread = np.zeros_like(here), np.zeros_like(here)
+    here = best = log_steps
+    lowest, change = np.inf, np.zeros_like(log_steps)
+    rates = np.ones(len(GROUPS))
     for number in range(steps + 1):
         tables = as_tables(here)
-        levels = thoughtful(planes, tables, price, rounds=1 if number else 2)
+        levels = thoughtful(planes, tables, price)
         cost = _squared_error(planes, tables, levels) + price * _bits(levels)
-        best = min(best, (cost, here), key=lambda pair: pair[0])
-        gradient = _gradient(planes, tables, levels)
-        mean = MEMORY * mean + (1 - MEMORY) * gradient
-        spread = MEMORY * spread + (1 - MEMORY) * gradient**2
-        rate = FIRST * (LAST / FIRST) ** (number / max(steps, 1))
-        here = np.clip(here - rate * mean / (np.sqrt(spread) + 1e-9), 0, np.log(255))
+        if cost < lowest:
+            best, lowest = here, cost
+            change = _change(planes, tables, levels, price)
+        else:
+            rates[(number - 1) % len(GROUPS)] *= SHORTER
+        turn = number % len(GROUPS)
+        here = np.clip(best + np.clip(rates[turn] * change, -REACH, REACH) * GROUPS[turn], 0, np.log(LARGEST))
         progress(number / max(steps, 1))
-    return best[1]
+    return best
+
+
+def _groups() -> np.ndarray:
+    """What moves in turn [4, 2, 8, 8]: luma, its mean, chroma, its mean."""
+    masks = np.zeros((2, 2, 2, 8, 8))
+    for table in range(2):
+        masks[table, 0, table] = 1
+        masks[table, :, table, 0, 0] = (0, 1)
+    return masks.reshape(4, 2, 8, 8)
+
+
+GROUPS = _groups()
 
 
 def _squared_error(planes: Planes, tables: np.ndarray, levels: list[np.ndarray]) -> float:
@@ -58,15 +72,20 @@ def _bits(levels: list[np.ndarray]) -> float:
     return sum(count(part).bits() for part in (places[:1], places[1:]) if part)
 
 
-def _gradient(planes: Planes, tables: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
-    """Of the squared error by the logarithms of the steps.
+def _change(planes: Planes, tables: np.ndarray, levels: list[np.ndarray], price: float) -> np.ndarray:
+    """Newton's, of the cost by the logarithms of the steps, for each by itself.
 
-    Of large levels the part through the rounding is taken in: its mean is zero, and the noise of their signs goes.
+    Of large levels the part through the rounding is taken in: its mean is zero, and the noise of their signs goes. The
+    lowest frequency is not rounded by cost: a bit more or less for each doubling of its differences.
     """
-    total = np.zeros(tables.shape)
+    slope, bend = np.zeros(tables.shape), np.full(tables.shape, 1e-9)
     for n, (q, c, weight) in enumerate(zip(levels, planes.coefficients, planes.weights, strict=True)):
-        step = tables[min(n, 1)]
+        table = min(n, 1)
+        step = tables[table]
         x = c / step
-        large = np.clip((np.abs(x) - 1) / 4, 0, 1)
-        total[min(n, 1)] += 2 * weight * ((q * step - c) * (q - large * x) * step).sum((0, 1))
-    return total
+        moved = (q - np.clip((np.abs(x) - 1) / 4, 0, 1) * x) * step
+        slope[table] += 2 * weight * ((q * step - c) * moved).sum((0, 1))
+        bend[table] += 2 * weight * np.square(moved).sum((0, 1)) + weight * step**2
+        differences = np.abs(np.diff(q[..., 0, 0].ravel().astype(int)))
+        slope[table, 0, 0] -= price / np.log(2) * (differences / (1 + differences)).sum()
+    return -slope / bend
