@@ -1,6 +1,6 @@
-"""Fit the family s(1 + a(u + v)) to training pictures: BD-rate against Pillow below 0.4 bits a pixel, for a grid of a and c.
+"""Fit the family s(1 + a(u + v)) to training pictures: BD-rate against Pillow below 0.4 bits a pixel.
 
-    python tools/jpeg_family.py FOLDER [--pictures 40] [--subsampling 420]
+python tools/jpeg_family.py FOLDER [--pictures 40] [--subsampling 420]
 """
 
 import argparse

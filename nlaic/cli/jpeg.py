@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import NoReturn
 
 from nlaic.cli import command
-from nlaic.cli.files import Job, check_target, plan, write_output
+from nlaic.cli.files import Job, UsageError, check_target, plan, write_output
 from nlaic.cli.progress import Reporter, StopError, result_line
 from nlaic.errors import NlaicError
 
@@ -53,11 +53,10 @@ def make_parser() -> command.Parser:
     )
     parser.add_argument(
         "--rounding",
-        choices=("thoughtful", "nearest"),
+        choices=("thoughtful", "attention", "nearest"),
         default="thoughtful",
-        help="by what bits cost, or to the nearest as in the paper",
+        help="by what bits cost, by the attention network as in the paper, or to the nearest",
     )
-    parser.add_argument("--no-attention", action="store_true", help="leave the attention network out")
     parser.add_argument("--model", default="jpeg", metavar="FILE", help="weights of stage jpeg; default: what ships")
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
     parser.add_argument("--quiet", action="store_true", help="only errors")
@@ -67,6 +66,8 @@ def make_parser() -> command.Parser:
 def _encode_all(args: argparse.Namespace) -> bool:
     from nlaic.picture import INPUT_SUFFIXES
 
+    if args.tune and args.rounding != "thoughtful":
+        raise UsageError(f"--tune works with --rounding thoughtful, not {args.rounding}")
     jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=INPUT_SUFFIXES)
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=bool(args.tune), stdout_taken=taken)
@@ -89,9 +90,7 @@ def _encode(job: Job, args: argparse.Namespace, report: Reporter) -> None:
     source = job.read()
     warn = _once(lambda text: report.note(job.name, text))
     image = open_picture(BytesIO(source), warn=warn)
-    options = Options(
-        args.subsampling, args.coding, not args.no_attention, args.rounding == "thoughtful", args.tune or 0
-    )
+    options = Options(args.subsampling, args.coding, args.rounding, args.tune or 0)
     start = perf_counter()
     data = encode(
         image, model, args.quality, options, bpp=args.bpp, max_bytes=args.bytes, progress=report.fraction, warn=warn

@@ -9,7 +9,7 @@ from PIL import Image
 from nlaic.classic.jpeg.blocks import analyse
 from nlaic.classic.jpeg.encoder import Options, encode
 from nlaic.classic.jpeg.files import NEEDED, Levels, write
-from nlaic.classic.jpeg.model import load
+from nlaic.classic.jpeg.model import Model, load
 from nlaic.classic.jpeg.rounding import nearest
 from nlaic.classic.jpeg.tables import FITTED, family
 from nlaic.errors import NlaicError
@@ -76,15 +76,10 @@ class FamilyJpeg(_Decoded):
 
 
 class LearnedJpeg(_Decoded):
-    """Ours. Options: `subsampling`, `attention` 0 or 1, `thoughtful` 0 or 1 (rounding), `tune` steps, `model`."""
+    """Ours. Options: `subsampling`, `rounding` (thoughtful, attention, nearest), `tune` steps, `model`."""
 
     def __init__(
-        self,
-        subsampling: float = 420,
-        attention: float = 1,
-        thoughtful: float = 1,
-        tune: float = 0,
-        model: str = "jpeg",
+        self, subsampling: float = 420, rounding: str = "thoughtful", tune: float = 0, model: str = "jpeg"
     ) -> None:
         import hashlib
 
@@ -93,8 +88,9 @@ class LearnedJpeg(_Decoded):
             self.model = load(model)
         except NlaicError as error:
             raise MissingError(str(error)) from error
-        self.options = Options(_subsampling(subsampling), "progressive", bool(attention), bool(thoughtful), int(tune))
-        digest = hashlib.sha256(self.model.to_bytes()).hexdigest()[:8]
+        self.options = Options(_subsampling(subsampling), "progressive", rounding, int(tune))
+        own = {k: v for k, v in self.model.tensors.items() if k.startswith(self.options.subsampling)}
+        digest = hashlib.sha256(Model(own, {}).to_bytes()).hexdigest()[:8]
         self.version = f"nlaic {__version__} {digest} {self.options}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
@@ -108,11 +104,11 @@ class LearnedSeries(_Decoded):
     Args:
         models: their files, separated by +.
         subsampling: of all of them.
-        attention: 0 leaves it out.
+        rounding: `nearest` leaves attention out.
     """
 
-    def __init__(self, models: str, subsampling: float = 444, attention: float = 1) -> None:
-        self.coders = [LearnedJpeg(subsampling, attention, 0, model=model) for model in models.split("+")]
+    def __init__(self, models: str, subsampling: float = 444, rounding: str = "attention") -> None:
+        self.coders = [LearnedJpeg(subsampling, rounding, model=model) for model in models.split("+")]
         self.version = " | ".join(coder.version for coder in self.coders)
 
     def encode(self, image: Image.Image, quality: float) -> bytes:

@@ -132,6 +132,7 @@ class Tables(nn.Module):
         luma, *chroma = PLANE_WEIGHTS * (1, *(4 if settings.subsampling == "420" else 1,) * 2)
         weights = torch.tensor([luma, sum(chroma) / 2], dtype=torch.float32)
         highest = (2 * (3 * self.DEAREST / (lambdas[:, None] * weights)).sqrt()).clamp(2, LARGEST)
+        self.highest: Tensor
         self.register_buffer("highest", highest[..., None, None], persistent=False)
         u = torch.arange(8.0)
         if self.is_linear:
@@ -180,7 +181,7 @@ class PlaneAttention(nn.Module):
         self.around = nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate")
         self.last = nn.Conv2d(width, 64, 1)
         nn.init.zeros_(self.last.weight)
-        nn.init.constant_(self.last.bias, self.START)
+        nn.init.constant_(cast(Tensor, self.last.bias), self.START)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
         """See the class."""
@@ -218,7 +219,7 @@ class VggAttention(nn.Module):
         self.features = nn.Sequential(*layers)
         self.last = nn.Conv2d(channels, 128, 1)
         nn.init.xavier_uniform_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        nn.init.zeros_(cast(Tensor, self.last.bias))
 
     def forward(self, x: Tensor, levels: list[Tensor]) -> list[Tensor]:
         """Pictures [B, 3, H, W] to maps for Y, Cb, Cr [B, h, w, 64]."""
@@ -235,6 +236,9 @@ class Jpeg(nn.Module):
         self.tables = Tables(settings)
         kinds = {"none": lambda: None, "small": lambda: SmallAttention(settings.width), "vgg19": VggAttention}
         self.attention = kinds[settings.attention]()
+        self.to_ycbcr: Tensor
+        self.to_rgb: Tensor
+        self.dct: Tensor
         for name, values in (("to_ycbcr", TO_YCBCR), ("to_rgb", TO_RGB), ("dct", DCT)):
             self.register_buffer(name, torch.from_numpy(values.copy()), persistent=False)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -108,7 +109,10 @@ def write(model: Model, out: Path) -> Path:
 class JpegReport(pl.Callback):
     """A line every few minutes: the losses' means, and real files of held-out pictures, rate and PSNR."""
 
-    def __init__(self, held_out: Pictures, minutes: float, snapshot: Callable[[], Model], count: int = 6) -> None:
+    def __init__(
+        self, held_out: Pictures, minutes: float, snapshot: Callable[[], Model], subsampling: str, count: int = 6
+    ) -> None:
+        self.subsampling = subsampling
         self.pictures = [np.ascontiguousarray(held_out[n]) for n in range(min(count, len(held_out)))]
         self.minutes, self.snapshot, self.due = minutes, snapshot, 0.0
 
@@ -127,19 +131,17 @@ class JpegReport(pl.Callback):
     def curve(self) -> list[str]:
         """`bpp:PSNR` at a few qualities, with the rounding of the training."""
         model, points = self.snapshot(), []
-        subsampling = next(key.partition(".")[0] for key in model.tensors if key.endswith(".tables"))
         for quality in LOOKED_AT if self.pictures else ():
-            both = [_point(picture, model, quality, subsampling) for picture in self.pictures]
+            both = [_point(picture, model, quality, self.subsampling) for picture in self.pictures]
             bpp, psnr = np.mean(both, axis=0)
             points.append(f"{bpp:.3f}:{psnr:.2f}")
         return points
 
 
 def _point(picture: np.ndarray, model: Model, quality: float, subsampling: str) -> tuple[float, float]:
-    from io import BytesIO
-
+    rounding = "attention" if any(".attention." in name for name in model.tensors) else "nearest"
     image = Image.fromarray(picture)
-    data = encode(image, model, quality, Options(subsampling, thoughtful=False))
+    data = encode(image, model, quality, Options(subsampling, rounding=rounding))
     decoded = np.asarray(Image.open(BytesIO(data)).convert("RGB"), float)
     mse = np.square(decoded - picture).mean()
     return 8 * len(data) / (image.width * image.height), float(-10 * np.log10(mse / 255**2))

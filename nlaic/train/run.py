@@ -111,7 +111,8 @@ def _report(config: dict[str, Any], plan: Plan, module: Stage, held_out: Picture
     """The callback that tells of the run."""
     minutes = config["report_minutes"]
     if plan.stage == "jpeg":
-        return jpeg_stage.JpegReport(held_out, minutes, lambda: jpeg_stage.exported(module, config, plan))
+        subsampling = config["model"]["settings"]["subsampling"]
+        return jpeg_stage.JpegReport(held_out, minutes, lambda: jpeg_stage.exported(module, config, plan), subsampling)
     return Report(held_out, minutes, lambda: exported(module, config, plan), folder / "grids")
 
 

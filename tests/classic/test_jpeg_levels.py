@@ -184,9 +184,7 @@ def test_bits_that_cost_nothing_change_nothing():
 
 def test_dear_bits_leave_few():
     planes = analyse(pixels())
-    used = [
-        sum(np.count_nonzero(q) for q in thoughtful(planes, TABLES, price)) for price in (0.0, 30.0, 100.0, 3000.0)
-    ]
+    used = [sum(np.count_nonzero(q) for q in thoughtful(planes, TABLES, price)) for price in (0.0, 30.0, 100.0, 3000.0)]
     assert used == sorted(used, reverse=True) and used[0] > 2 * used[-1]
 
 

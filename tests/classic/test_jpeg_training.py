@@ -1,4 +1,4 @@
-"""The differentiable pipeline against the encoder's own numbers, its gradients against definitions, and stage `jpeg`."""
+"""The differentiable pipeline against the encoder's numbers, its gradients against definitions; stage `jpeg`."""
 
 import json
 from io import BytesIO

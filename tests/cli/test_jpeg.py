@@ -1,7 +1,9 @@
 """`nlaic-jpeg`: files and what it says; each failure in one line, nothing half-done."""
 
 import re
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,7 +86,7 @@ def test_alpha_is_told_and_flattened(run):
 def test_standard_input_and_output(tmp_path, monkeypatch, capfdbinary, weights):
     monkeypatch.chdir(tmp_path)
     smooth_picture(30, 20).save("a.png")
-    monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": Path("a.png").open("rb")}))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=BytesIO(Path("a.png").read_bytes())))
     with pytest.raises(SystemExit) as caught:
         jpeg.main(["-", "-o", "-", "--model", str(weights)])
     out, err = capfdbinary.readouterr()
@@ -111,6 +113,7 @@ BAD_INPUT = [  # command line, exit code, what the one line says
     ("good.png --bytes 0", 2, r"--bytes: must be a whole number of at least 1, but got '0'"),
     ("good.png --bpp nan", 2, r"--bpp: must be a number above 0, but got 'nan'"),
     ("good.png -q 5 --bpp 1", 2, r"not allowed with"),
+    ("good.png --tune 3 --rounding nearest", 2, r"--tune works with --rounding thoughtful, not nearest"),
     ("good.png --subsampling 422", 2, r"--subsampling: invalid choice: '422'"),
     ("", 2, r"required: IN"),
 ]

@@ -35,7 +35,7 @@ def test_each_row_writes_files_that_nothing_packs_further(text, weights):
 
 def test_options_are_kept_apart(weights):
     picture = smooth_picture(200, 150)
-    names = ["", ",attention=0", ",thoughtful=0", ",tune=2", ",subsampling=444"]
+    names = ["", ",rounding=attention", ",rounding=nearest", ",tune=2", ",subsampling=444"]
     coders = [parse(f"jpeg-learned:model={weights}{name}").open() for name in names]
     assert len({coder.version for coder in coders}) == len({coder.encode(picture, 40) for coder in coders}) == 5
     with pytest.raises(NlaicError, match="unexpected keyword argument 'speed'"):

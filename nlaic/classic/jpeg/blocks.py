@@ -58,7 +58,7 @@ class Planes:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """What a squared error of each plane's coefficient costs in squared errors of RGB pixels, grey ones in three."""
+        """What a squared error of each plane's coefficients is in RGB samples; grey counts thrice."""
         if len(self.coefficients) == 1:
             return (3.0,)
         y, cb, cr = (float(w) for w in PLANE_WEIGHTS)

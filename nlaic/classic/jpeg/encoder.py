@@ -1,7 +1,9 @@
 """The way of a picture into a JPEG file, on one page.
 
-pixels ─ blocks ─► coefficients F ─ attention ─► F * A ─ rounding by what bits cost ─► levels ─ files ─► bytes
-                      tables of the quality, or tuned to the picture ┘
+```
+pixels ── blocks ──► coefficients ── rounding, with the tables ──► levels ── files ──► bytes
+                       model: tables for the quality ─ tuning: for the picture
+```
 """
 
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from nlaic.notes import Warn, ignore
 from nlaic.picture import normalized, over_white
 from nlaic.target import largest_within
 
+ROUNDINGS = ("thoughtful", "attention", "nearest")
 SIDES = 65535  # pixels that JPEG can count
 
 
@@ -32,23 +35,25 @@ class Options:
     Attributes:
         subsampling: `420` or `444`.
         coding: `progressive`, `optimised` or `default`; see `files.write`.
-        attention: weigh the coefficients by the network, where the model has one.
-        thoughtful: round by what bits cost; else to the nearest.
-        tune: steps of tuning the tables to the picture.
+        rounding: `thoughtful`, by what bits cost; `attention`, to the nearest of what the network leaves (Eq. 5);
+            `nearest`, the tables alone.
+        tune: steps of tuning the tables to the picture, for thoughtful rounding.
     """
 
     subsampling: str = "420"
     coding: str = "progressive"
-    attention: bool = True
-    thoughtful: bool = True
+    rounding: str = "thoughtful"
     tune: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("subsampling", SUBSAMPLINGS), ("coding", files.CODINGS)):
+        choices = {"subsampling": SUBSAMPLINGS, "coding": files.CODINGS, "rounding": ROUNDINGS}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise NlaicError(f"{name} must be one of {', '.join(allowed)}, but got {getattr(self, name)!r}")
         if self.tune < 0:
             raise NlaicError(f"tune must be at least 0, but got {self.tune}")
+        if self.tune and self.rounding != "thoughtful":
+            raise NlaicError(f"tables are tuned for rounding thoughtful, but got {self.rounding!r}")
 
 
 def encode(
@@ -127,9 +132,10 @@ class _Job:
         """The file at a quality; `change` is added to the logarithms of the steps."""
         own = self.options
         tables = as_tables(self.model.log_steps(own.subsampling, quality) + change)
-        levels = self._start(tables)
-        if own.thoughtful:
-            levels = thoughtful(self.planes, tables, self.model.price(own.subsampling, quality), levels)
+        if own.rounding == "thoughtful":
+            levels = thoughtful(self.planes, tables, self.model.price(own.subsampling, quality))
+        else:
+            levels = self._attended(tables) if own.rounding == "attention" else nearest(self.planes, tables)
         data = files.write(self.planes, files.Levels(tuple(levels), tables), own.coding, self.warn)
         return files.with_metadata(data, self.metadata)
 
@@ -142,10 +148,8 @@ class _Job:
         price = self.model.price(own.subsampling, quality)
         return tune(self.planes, before, price, own.tune, progress) - before
 
-    def _start(self, tables: np.ndarray) -> list[np.ndarray]:
+    def _attended(self, tables: np.ndarray) -> list[np.ndarray]:
         """Eq. 5: the nearest levels of what attention leaves."""
-        network = self.model.attention(self.options.subsampling) if self.options.attention else None
-        if network is None:
-            return nearest(self.planes, tables)
+        network = self.model.attention(self.options.subsampling)
         scaled = [c / tables[min(n, 1)].astype(np.float32) for n, c in enumerate(self.planes.coefficients)]
         return [np.rint(x * a).astype(np.int16) for x, a in zip(scaled, network(scaled, self.planes), strict=True)]

@@ -33,7 +33,9 @@ ARCHITECTURE = "jpeg"
 LARGEST = 255  # of a table's entries in a baseline file
 NAME = "jpeg"
 # SHA-256 of the file that comes with the package, by file name.
-PINNED: dict[str, str] = {}
+PINNED: dict[str, str] = {
+    "jpeg-036a30d5.safetensors": "036a30d5c44c1d20eed43c8d9e502f54a5f496e17a61320b76c5ce8c8bda7c46",
+}
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,21 @@ class Model:
         low, high = (math.log(value) for value in json.loads(self.metadata[f"{subsampling}.lambdas"]))
         return 3 / math.exp(low + (high - low) * quality / 100)
 
-    def attention(self, subsampling: str) -> "Attention | VggMaps | None":
-        """The network, where there is one; the paper's needs torch."""
+    def attention(self, subsampling: str) -> "Attention | VggMaps":
+        """The network; the paper's needs torch.
+
+        Raises:
+            NlaicError: if the weights have none.
+        """
         prefix = f"{subsampling}.attention."
         own = {k.removeprefix(prefix): v.astype(np.float32) for k, v in self.tensors.items() if k.startswith(prefix)}
         if "features.0.weight" in own:
             from nlaic.classic.jpeg.vgg import VggMaps
 
             return VggMaps(own)
-        return Attention(own) if own else None
+        if not own:
+            raise NlaicError(f"weights: there is no attention network for {subsampling} in them")
+        return Attention(own)
 
     def to_bytes(self) -> bytes:
         """The file."""

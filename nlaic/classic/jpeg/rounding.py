@@ -1,11 +1,9 @@
 """Which integer a coefficient becomes: the nearest, or the one that is worth its bits.
 
 `thoughtful` looks for the levels of a block that make squared error + price * bits smallest, by dynamic programming
-over the places that are not zero; a level stays, falls by one or becomes zero. Each choice is one that an attention map of
-values in 0..1 (Eq. 5) can make: it is that map at its best for the picture.
+over the places that are not zero; a level stays, falls by one or becomes zero. Each choice is one that an attention map
+of values in 0..1 (Eq. 5) can make: it is that map at its best for the picture.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,19 +19,16 @@ def nearest(planes: Planes, tables: np.ndarray) -> list[np.ndarray]:
     return [np.rint(c / tables[min(n, 1)]).astype(np.int16) for n, c in enumerate(planes.coefficients)]
 
 
-def thoughtful(
-    planes: Planes, tables: np.ndarray, price: float, start: Sequence[np.ndarray] | None = None, rounds: int = 2
-) -> list[np.ndarray]:
+def thoughtful(planes: Planes, tables: np.ndarray, price: float, rounds: int = 2) -> list[np.ndarray]:
     """Integers as `nearest` gives them, by what they cost.
 
     Args:
         planes: the original coefficients.
         tables: [2, 8, 8].
         price: of a bit, in squared errors of RGB samples.
-        start: levels to begin from; none falls below zero's side of them. The nearest by default.
         rounds: how often codes are measured anew.
     """
-    levels = list(start) if start is not None else nearest(planes, tables)
+    levels = nearest(planes, tables)
     places = [in_zigzag(q) for q in levels]
     wanted = [np.abs(in_zigzag(c)) for c in planes.coefficients]
     flat = tables.reshape(2, 64)[:, ZIGZAG].astype(np.float32)
