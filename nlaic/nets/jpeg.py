@@ -143,12 +143,13 @@ class Tables(nn.Module):
             self.log_step = nn.Parameter(steps.clamp(max=LARGEST).log())
 
     def log_steps(self) -> Tensor:
-        """Within the limits; ours themselves may be outside."""
-        if self.is_linear:
-            with torch.no_grad():
+        """[anchors, 2, 8, 8]; what an optimiser moved out of the limits is put back, to where gradients reach it."""
+        with torch.no_grad():
+            if self.is_linear:
                 self.step.clamp_(self.SCALE, LARGEST * self.SCALE)
-            return (self.step / self.SCALE).log()
-        return self.log_step.minimum(self.highest.log()).clamp(min=0)
+            else:
+                self.log_step.copy_(self.log_step.minimum(self.highest.log()).clamp(min=0))
+        return (self.step / self.SCALE).log() if self.is_linear else self.log_step
 
     @torch.no_grad()
     def set_log_steps(self, values: Tensor) -> None:
