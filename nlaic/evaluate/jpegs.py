@@ -8,7 +8,7 @@ from PIL import Image
 
 from nlaic.classic.jpeg.blocks import analyse
 from nlaic.classic.jpeg.encoder import Options, encode
-from nlaic.classic.jpeg.files import NEEDED, Levels, write
+from nlaic.classic.jpeg.files import NEEDED, Levels, can_write_levels, write
 from nlaic.classic.jpeg.model import Model, load
 from nlaic.classic.jpeg.rounding import nearest
 from nlaic.classic.jpeg.tables import FITTED, family
@@ -124,8 +124,8 @@ def _subsampling(value: Any) -> str:
 
 
 def _needed() -> None:
-    for module in NEEDED:
-        plugin(module, module.replace("_", "-"))
+    if not can_write_levels():
+        raise MissingError(f"{' or '.join(NEEDED).replace('_', '-')} is missing: pip install 'nlaic[classic]'")
 
 
 ROWS = (

@@ -5,7 +5,6 @@ Where these packages are missing, Pillow is given the picture that the levels de
 """
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -129,8 +128,3 @@ def with_metadata(data: bytes, metadata: dict[str, bytes]) -> bytes:
 
 def _segment(marker: int, content: bytes) -> bytes:
     return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
-
-
-def same_levels(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
-    """Whether two files show the same."""
-    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
