@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nlaic.classic.jpeg.blocks import DCT, PLANE_WEIGHTS, SUBSAMPLINGS, TO_RGB, TO_YCBCR
 from nlaic.errors import NlaicError
+from nlaic.nets.rounding import SharpRound, ThirdOrderRound, largeness
 
 ATTENTIONS = ("none", "small", "vgg19")
 ROUNDINGS = ("sharp", "third_order")
@@ -38,7 +39,7 @@ class JpegSettings:
         lambda_max: at the highest.
         attention: `none`, `small` or `vgg19` (4:4:4 only).
         width: of the small network's hidden layers.
-        rounding: `sharp`, or `third_order` as in the paper; see `ThirdOrderRound`.
+        rounding: `sharp`, or `third_order` as in the paper; see `nlaic.nets.rounding`.
         start: how tables begin: `family` (about what is best of s(1 + a(u+v))) or `uniform` in 1..2, the paper's.
     """
 
@@ -69,48 +70,6 @@ class JpegSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-class ThirdOrderRound(torch.autograd.Function):
-    """Rounds; its gradient is that of round(x) + (x - round(x))^3: Eq. 2 with the sign that its authors' code has."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Any shape."""
-        ctx.save_for_backward(x)
-        return x.round()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """Nothing at the integers, most where a level is about to change."""
-        (x,) = ctx.saved_tensors
-        return gradients[0] * 3 * (x - x.round()).square()
-
-
-class SharpRound(torch.autograd.Function):
-    """Rounds; the gradient of small numbers stands where a level changes and nowhere else, that of large ones is 1.
-
-    It is that of 2^12 (x - round(x))^13, whose mean is 1 over an interval too. Coefficients of high frequencies crowd
-    around zero: with a wide gradient they would all be felt, though none of them comes near a change.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Any shape."""
-        ctx.save_for_backward(x)
-        return x.round()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """See the class."""
-        (x,) = ctx.saved_tensors
-        large = largeness(x)
-        return gradients[0] * (large + (1 - large) * 13 * (2 * (x - x.round())) ** 12)
-
-
-def largeness(x: Tensor) -> Tensor:
-    """0 for |x| up to 1, 1 from 5 on, linear between."""
-    return ((x.abs() - 1) / 4).clamp(0, 1)
 
 
 class Tables(nn.Module):

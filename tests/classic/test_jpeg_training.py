@@ -14,7 +14,8 @@ from nlaic.classic.jpeg.model import as_tables, load
 from nlaic.classic.jpeg.rounding import nearest
 from nlaic.classic.jpeg.symbols import count, in_zigzag
 from nlaic.errors import NlaicError
-from nlaic.nets.jpeg import JpegSettings, SharpRound, ThirdOrderRound
+from nlaic.nets.jpeg import JpegSettings
+from nlaic.nets.rounding import SharpRound, ThirdOrderRound
 from nlaic.train.data import Batch
 from nlaic.train.jpeg import JpegLoss, JpegObjective, _AcCosts, code_bits, paper_rate
 from nlaic.train.losses import Distortion
