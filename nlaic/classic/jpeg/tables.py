@@ -8,7 +8,7 @@ import numpy as np
 
 from nlaic.classic.jpeg.model import LARGEST
 
-FITTED = {"420": (0.2, 0.6), "444": (0.3, 1.1)}  # a and the factor of chroma
+FITTED = {"420": (0.2, 0.6), "444": (0.45, 1.2)}  # a and the factor of chroma
 
 
 def family(s: float, a: float, chroma: float) -> np.ndarray:
