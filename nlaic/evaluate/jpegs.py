@@ -89,7 +89,9 @@ class LearnedJpeg(_Decoded):
         except NlaicError as error:
             raise MissingError(str(error)) from error
         self.options = Options(_subsampling(subsampling), "progressive", rounding, int(tune))
-        own = {k: v for k, v in self.model.tensors.items() if k.startswith(self.options.subsampling)}
+        key = self.options.subsampling
+        unused = () if rounding == "nearest" else (f"{key}.nearest",)
+        own = {k: v for k, v in self.model.tensors.items() if k.startswith(f"{key}.") and k not in unused}
         digest = hashlib.sha256(Model(own, {}).to_bytes()).hexdigest()[:8]
         self.version = f"nlaic {__version__} {digest} {self.options}"
 

@@ -31,12 +31,14 @@ class JpegLoss:
         alpha: of Eq. 10, on the sums of 1/Q.
         beta: of Eq. 10, on the means of the attention maps.
         balance: power of lambda by which a picture's loss is divided, so that all qualities count about alike.
+        polish: pictures in which `nlaic.train.jpeg_polish` counts symbols at the end.
     """
 
     rate: str = "codes"
     alpha: float = 10.0
     beta: float = 1.0
     balance: float = 0.35
+    polish: int = 0
 
     def __post_init__(self) -> None:
         if self.rate not in RATES:

@@ -19,6 +19,7 @@ from nlaic.nets.jpeg import Jpeg, JpegSettings, VggAttention
 from nlaic.train.callbacks import shown
 from nlaic.train.data import Pictures
 from nlaic.train.jpeg import JpegLoss, JpegObjective
+from nlaic.train.jpeg_polish import polished
 from nlaic.train.perceptual import Pretrained, find, read
 from nlaic.train.setup import Plan, settings_from
 from nlaic.train.stages import Stage
@@ -89,6 +90,14 @@ def exported(module: Stage, config: dict[str, Any], plan: Plan) -> Model:
         f"{module.seconds / 60:.0f} minutes",
     }
     return Model(tensors, metadata)
+
+
+def finished(module: Stage, config: dict[str, Any], plan: Plan) -> Model:
+    """As `exported`, polished where that is asked for."""
+    model, count = exported(module, config, plan), config["stage"]["settings"]["polish"]
+    pictures = module.pictures[0][0]
+    some = [pictures[n] for n in range(0, len(pictures), max(1, len(pictures) // max(count, 1)))][:count]
+    return polished(model, config["model"]["settings"]["subsampling"], some) if some else model
 
 
 def write(model: Model, out: Path) -> Path:

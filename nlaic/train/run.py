@@ -69,7 +69,7 @@ def run(config: dict[str, Any]) -> Path | None:
         return None
     out = Path(config["out"]) if config["out"] else folder / "weights.safetensors"
     if trainer.is_global_zero and plan.stage == "jpeg":
-        return jpeg_stage.write(jpeg_stage.exported(module, config, plan), out)
+        return jpeg_stage.write(jpeg_stage.finished(module, config, plan), out)
     if trainer.is_global_zero:
         return write(exported(module, config, plan, held_out if len(held_out) else kept[0][0]), out)
     return out

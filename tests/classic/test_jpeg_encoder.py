@@ -13,7 +13,7 @@ from nlaic.classic.jpeg.encoder import Options, encode
 from nlaic.classic.jpeg.files import read_levels
 from nlaic.classic.jpeg.model import Model, as_tables, load
 from nlaic.classic.jpeg.rounding import thoughtful
-from nlaic.classic.jpeg.tuning import _bits, _squared_error, tune
+from nlaic.classic.jpeg.tuning import cost, tune
 from nlaic.errors import NlaicError
 from tests.classic.conftest import model_of, untrained
 from tests.conftest import smooth_picture
@@ -69,14 +69,13 @@ def test_tuning_lowers_what_it_says(jpeg_model):
     planes = analyse(np.asarray(smooth_picture(256, 192)))
     price, before = jpeg_model.price("420", 40), jpeg_model.log_steps("420", 40)
 
-    def cost(log_steps):
+    def cost_of(log_steps):
         tables = as_tables(log_steps)
-        levels = thoughtful(planes, tables, price)
-        return _squared_error(planes, tables, levels) + price * _bits(levels)
+        return cost(planes, tables, thoughtful(planes, tables, price), price)
 
     heard = []
     after = tune(planes, before, price, 12, heard.append)
-    assert cost(after) < 0.995 * cost(before)
+    assert cost_of(after) < 0.995 * cost_of(before)
     assert heard == sorted(heard) and heard[-1] == 1
 
 
@@ -87,17 +86,16 @@ def test_the_slope_of_tuning_is_that_of_the_cost(jpeg_model):
     planes = analyse(np.asarray(smooth_picture(512, 384)))
     price, here = jpeg_model.price("420", 50), jpeg_model.log_steps("420", 50)
 
-    def cost(log_steps):
+    def cost_of(log_steps):
         tables = np.exp(log_steps)
-        levels = thoughtful(planes, tables, price)
-        return _squared_error(planes, tables, levels) + price * _bits(levels)
+        return cost(planes, tables, thoughtful(planes, tables, price), price)
 
     levels = thoughtful(planes, np.exp(here), price)
     change = _change(planes, np.exp(here), levels, price)
     for place in ((0, 0, 1), (0, 1, 0), (0, 1, 1)):
         moved = np.zeros_like(here)
         moved[place] = 0.1
-        slope = (cost(here + moved) - cost(here - moved)) / 0.2
+        slope = (cost_of(here + moved) - cost_of(here - moved)) / 0.2
         assert np.sign(change[place]) == -np.sign(slope)
 
 

@@ -13,14 +13,16 @@ from nlaic.classic.jpeg.encoder import Options, encode
 from nlaic.classic.jpeg.model import as_tables, load
 from nlaic.classic.jpeg.rounding import nearest
 from nlaic.classic.jpeg.symbols import count, in_zigzag
+from nlaic.classic.jpeg.tuning import cost
 from nlaic.errors import NlaicError
 from nlaic.nets.jpeg import JpegSettings
 from nlaic.nets.rounding import SharpRound, ThirdOrderRound
 from nlaic.train.data import Batch
 from nlaic.train.jpeg import JpegLoss, JpegObjective, _AcCosts, code_bits, paper_rate
+from nlaic.train.jpeg_polish import polished
 from nlaic.train.losses import Distortion
 from nlaic.train.run import run
-from tests.classic.conftest import untrained
+from tests.classic.conftest import model_of, untrained
 from tests.conftest import batch, smooth_picture
 from tests.test_train import config
 
@@ -164,6 +166,20 @@ def test_a_run_begins_where_another_ended(folder, tmp_path):
     assert all(np.allclose(a[name], b[name], atol=2e-3) for name in a)
     with pytest.raises(NlaicError, match="start: the weights have 10 anchors, the model 3"):
         short(folder, tmp_path / "c", f"start={first}", "model.settings.anchors=3")
+
+
+def test_polished_tables_cost_less():
+    model = model_of(untrained("420", anchors=2, lambda_min=0.001, lambda_max=0.01))
+    pictures = [np.asarray(smooth_picture(160, 120, seed)) for seed in range(2)]
+    better = polished(model, "420", pictures)
+    assert np.array_equal(better.tensors["420.tables"], model.tensors["420.tables"])
+    for quality in (0, 100):
+        price, sums = model.price("420", quality), []
+        for one in (model, better):
+            tables = as_tables(one.log_steps("420", quality, "nearest"))
+            planes = [analyse(picture) for picture in pictures]
+            sums.append(sum(cost(p, tables, nearest(p, tables), price) for p in planes))
+        assert sums[1] < 0.995 * sums[0]
 
 
 def test_settings_that_make_no_sense():

@@ -131,7 +131,7 @@ class _Job:
     def pack(self, quality: float, change: np.ndarray | float = 0.0) -> bytes:
         """The file at a quality; `change` is added to the logarithms of the steps."""
         own = self.options
-        tables = as_tables(self.model.log_steps(own.subsampling, quality) + change)
+        tables = as_tables(self.model.log_steps(own.subsampling, quality, own.rounding) + change)
         if own.rounding == "thoughtful":
             levels = thoughtful(self.planes, tables, self.model.price(own.subsampling, quality))
         else:

@@ -2,6 +2,7 @@
 
 The file is safetensors. For each subsampling S that it knows, float16:
     S.tables               [anchors, 2, 8, 8], logarithms of the steps of luma and chroma at equally spaced qualities
+    S.nearest              the same for rounding to the nearest, without attention; may be missing
     S.attention.{luma,chroma}.{first,around,last}.{weight,bias}   of `nlaic.nets.jpeg.PlaneAttention`; may be missing
     S.attention.{features.N,last}.{weight,bias}                   of `nlaic.nets.jpeg.VggAttention` in its place
 Metadata: `architecture`, `jpeg`; `S.lambdas`, the weight on the squared error (255^2, against bits a pixel) at the
@@ -34,7 +35,7 @@ LARGEST = 255  # of a table's entries in a baseline file
 NAME = "jpeg"
 # SHA-256 of the file that comes with the package, by file name.
 PINNED: dict[str, str] = {
-    "jpeg-fc983075.safetensors": "fc98307569321634c2a31e1fdc7d233d5f89781e6cee433e009251018e77d09e",
+    "jpeg-84bd20ce.safetensors": "84bd20cee9943b1b8b7ee2ac6a00e38b1614a9c45ae7edf9158b1c5ce21d9d30",
 }
 
 
@@ -54,8 +55,10 @@ class Model:
         """Whether it was trained for 420, 444."""
         return f"{subsampling}.tables" in self.tensors
 
-    def log_steps(self, subsampling: str, quality: float) -> np.ndarray:
+    def log_steps(self, subsampling: str, quality: float, rounding: str = "") -> np.ndarray:
         """Logarithms of the steps [2, 8, 8] at a quality of 0..100, linear between the anchors.
+
+        Those for a rounding of its own, where the weights hold such.
 
         Raises:
             NlaicError: if the weights are of other subsamplings.
@@ -63,7 +66,8 @@ class Model:
         if not self.knows(subsampling):
             known = ", ".join(s for s in SUBSAMPLINGS if self.knows(s))
             raise NlaicError(f"weights: subsampling {subsampling} is not in them, allowed: {known}")
-        rows = self.tensors[f"{subsampling}.tables"].astype(np.float64)
+        name = f"{subsampling}.{rounding}"
+        rows = self.tensors[name if name in self.tensors else f"{subsampling}.tables"].astype(np.float64)
         place = quality / 100 * (len(rows) - 1)
         below = min(int(place), max(len(rows) - 2, 0))
         above = min(below + 1, len(rows) - 1)

@@ -35,9 +35,9 @@ def tune(
     for number in range(steps + 1):
         tables = as_tables(here)
         levels = thoughtful(planes, tables, price)
-        cost = _squared_error(planes, tables, levels) + price * _bits(levels)
-        if cost < lowest:
-            best, lowest = here, cost
+        found = cost(planes, tables, levels, price)
+        if found < lowest:
+            best, lowest = here, found
             change = _change(planes, tables, levels, price)
         else:
             rates[(number - 1) % len(GROUPS)] *= SHORTER
@@ -57,6 +57,11 @@ def _groups() -> np.ndarray:
 
 
 GROUPS = _groups()
+
+
+def cost(planes: Planes, tables: np.ndarray, levels: list[np.ndarray], price: float) -> float:
+    """Squared error + price * bits, in squared errors of RGB samples."""
+    return _squared_error(planes, tables, levels) + price * _bits(levels)
 
 
 def _squared_error(planes: Planes, tables: np.ndarray, levels: list[np.ndarray]) -> float:
