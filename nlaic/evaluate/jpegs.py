@@ -109,7 +109,9 @@ class LearnedSeries(_Decoded):
         rounding: `nearest` leaves attention out.
     """
 
-    def __init__(self, models: str, subsampling: float = 444, rounding: str = "attention") -> None:
+    def __init__(self, models: str = "", subsampling: float = 444, rounding: str = "attention") -> None:
+        if not models:
+            raise MissingError("jpeg-series is of weights of your own: jpeg-series:models=A+B+C")
         self.coders = [LearnedJpeg(subsampling, rounding, model=model) for model in models.split("+")]
         self.version = " | ".join(coder.version for coder in self.coders)
 

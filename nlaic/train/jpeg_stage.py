@@ -50,17 +50,15 @@ def jpeg_stage(config: dict[str, Any], plan: Plan) -> JpegObjective:
 
 @torch.no_grad()
 def _start_from(net: Jpeg, before: Model) -> None:
-    prefix = f"{net.settings.subsampling}."
-    own = {
-        k.removeprefix(prefix): torch.from_numpy(v).float() for k, v in before.tensors.items() if k.startswith(prefix)
-    }
-    rows = own.pop("tables")
+    rows = torch.from_numpy(before.tensors[f"{net.settings.subsampling}.tables"]).float()
     if len(rows) != net.anchors:
         raise NlaicError(f"start: the weights have {len(rows)} anchors, the model {net.anchors}")
     net.tables.set_log_steps(rows)
+    prefix = f"{net.settings.subsampling}.attention."
+    own = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in before.tensors.items() if k.startswith(prefix)}
     if net.attention is not None:
         try:
-            net.attention.load_state_dict({k.removeprefix("attention."): v for k, v in own.items()})
+            net.attention.load_state_dict(own)
         except RuntimeError as error:
             raise NlaicError("start: the weights have another attention network than this model") from error
 
