@@ -34,7 +34,8 @@ def test_every_link_of_a_run_composes(name):
     config = composed(f"run={name}", "data.root=photos")
     for link in config.links:
         inner = composed(f"run={name}", "data.root=photos", "links=[]", *link.overrides)
-        assert not inner.links and inner.stage.name in ("rd", "discriminator", "adversarial", "boundary", "restore")
+        stages = ("rd", "discriminator", "adversarial", "boundary", "restore", "jpeg")
+        assert not inner.links and inner.stage.name in stages
         assert link.get("epochs") or link.get("share")
 
 

@@ -1,1 +1,1 @@
-"""Learning for the codecs that people already have: filters behind them, and bytes shared out over a set."""
+"""Learning for the codecs that people already have: filters, smaller JPEGs, bytes shared out over a set."""

@@ -11,9 +11,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from nlaic.cli import compress, decompress, export, info, restore
+from nlaic.cli import compress, decompress, export, info, jpeg, restore
 
-PARSERS = {module.NAME: module.make_parser for module in (compress, decompress, info, export, restore)}
+PARSERS = {module.NAME: module.make_parser for module in (compress, decompress, info, export, restore, jpeg)}
 _BASH = """{function}() {{
     local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
     COMPREPLY=()

@@ -28,6 +28,15 @@ def rising(curve: Curve) -> list[tuple[float, float]]:
     return kept
 
 
+def below(curve: Curve, rate: float | None) -> list[tuple[float, float]]:
+    """The points of up to so many bits a pixel, and where the curve goes on the one just there; None keeps all."""
+    points = sorted(curve)
+    if rate is None or not points or points[-1][0] <= rate:
+        return points
+    end = at_rate(points, rate)
+    return [point for point in points if point[0] < rate] + ([(rate, end)] if end is not None else [])
+
+
 def bd_rate(anchor: Curve, test: Curve) -> float | None:
     """Difference of rate in percent at equal value, over the values both reach; None where they share none.
 

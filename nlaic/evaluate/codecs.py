@@ -142,8 +142,8 @@ def _jpeg2000(ratio: float) -> dict[str, Any]:
 
 
 def _table() -> dict[str, Codec]:
-    """All rows; `programs` and `zoo` add those that are not one library call."""
-    from nlaic.evaluate import programs, zoo
+    """All rows; `jpegs`, `programs` and `zoo` add those that are not one library call."""
+    from nlaic.evaluate import jpegs, programs, zoo
 
     percent = (1.0, 100.0, 1.0)
     pillow = [
@@ -202,7 +202,7 @@ def _table() -> dict[str, Codec]:
         Codec("light", "nlaic light", NlaicCoder, tuple(range(0, 101, 10)), (0, 100, 0.1)),
         Codec("nlaic", "nlaic", NlaicSeries, (1, 2, 3), (1, 3, 1), "number of the weights"),
     ]
-    return {row.name: row for row in (*ours, *pillow, *programs.ROWS, *zoo.ROWS)}
+    return {row.name: row for row in (*ours, *pillow, *jpegs.ROWS, *programs.ROWS, *zoo.ROWS)}
 
 
 @dataclass(frozen=True)

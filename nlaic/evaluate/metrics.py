@@ -97,6 +97,17 @@ def _decibels(error: float) -> float:
     return min(10 * math.log10(255**2 / error), PSNR_MOST) if error else PSNR_MOST
 
 
+def chroma_psnr(pair: Pair) -> float:
+    """dB over all samples of Cb and Cr, BT.601 in full range: whether colours are kept."""
+    to_chroma = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    error = np.mean(((pair.decoded.astype(float) - pair.reference) @ to_chroma.T) ** 2)
+    return min(10 * math.log10(255**2 / error), PSNR_MOST) if error else PSNR_MOST
+
+
+def _load_chroma_psnr(networks: str | None) -> Measure:
+    return chroma_psnr
+
+
 def _load_psnr(networks: str | None) -> Measure:
     return psnr
 
@@ -188,6 +199,7 @@ METRICS = {
     for row in (
         Metric("psnr", "PSNR (dB)", _load_psnr),
         Metric("psnr_y", "PSNR of luma (dB)", _load_psnr_y),
+        Metric("psnr_chroma", "PSNR of Cb and Cr (dB)", _load_chroma_psnr),
         Metric("ms_ssim", "MS-SSIM", _load_ms_ssim, smallest=MS_SSIM_SMALLEST, package="pytorch-msssim"),
         Metric("lpips_alex", "LPIPS (alex)", partial(_load_lpips, "alex"), False, 32),
         Metric("lpips_squeeze", "LPIPS (squeeze)", partial(_load_lpips, "squeeze"), False, 32),

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from nlaic.errors import NlaicError
-from nlaic.evaluate.bd import at_rate, bd_rate, better
+from nlaic.evaluate.bd import at_rate, bd_rate, below, better
 from nlaic.evaluate.points import Picture, Point
 from nlaic.evaluate.store import replace
 
@@ -92,9 +92,16 @@ def table_at_rates(rows: Sequence[dict[str, Any]], metrics: Sequence[str], rates
 
 
 def bd_table(
-    points: Sequence[Point], rows: Sequence[dict[str, Any]], metrics: Mapping[str, bool], anchor: str
+    points: Sequence[Point],
+    rows: Sequence[dict[str, Any]],
+    metrics: Mapping[str, bool],
+    anchor: str,
+    limit: float | None = None,
 ) -> dict[str, Any]:
-    """BD-rate of every codec against the anchor, by both ways of averaging; `metrics` say whether higher is better."""
+    """BD-rate of every codec against the anchor, by both ways of averaging; `metrics` say whether higher is better.
+
+    With `limit` only the anchor's part up to so many bits a pixel counts.
+    """
     by_picture: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for point in points:
         by_picture[point.picture].append({"codec": point.codec, "bpp": point.bpp, "metrics": point.metrics})
@@ -106,7 +113,7 @@ def bd_table(
             pair = [
                 [(bpp, better(name, v, up)) for bpp, v in curve(some, which, name, rate)] for which in (anchor, codec)
             ]
-            return bd_rate(*pair)
+            return bd_rate(below(pair[0], limit), pair[1])
 
         table[name] = {}
         for codec in codecs:
@@ -116,7 +123,7 @@ def bd_table(
                 "pictures": sum(value is not None for value in values),
                 "mean_curve": delta(rows, codec, "bpp_mean"),
             }
-    return {"anchor": anchor, "metrics": table}
+    return {"anchor": anchor, "below": limit, "metrics": table}
 
 
 def write_json(results: Mapping[str, Any], out: Path) -> None:

@@ -31,6 +31,7 @@ class Settings:
     metrics: Sequence[str] = ("psnr", "ms_ssim")
     settings: Mapping[str, Sequence[float]] = field(default_factory=dict)
     anchor: str = "jpeg"
+    bd_below: float | None = None
     rates: Sequence[float] = (0.15, 0.25, 0.4, 0.6)
     viewer: Mapping[str, Any] = field(default_factory=lambda: {"pictures": 3, "bpp": 0.25})
     networks: str | None = None
@@ -109,7 +110,7 @@ class Evaluation:
             "points": [asdict(point) for point in points],
             "means": rows,
             "at_rates": results.table_at_rates(rows, names, s.rates),
-            "bd_rate": results.bd_table(points, rows, higher, s.anchor) if has_anchor else None,
+            "bd_rate": results.bd_table(points, rows, higher, s.anchor, s.bd_below) if has_anchor else None,
             "viewer": self.views(pictures, specs, points),
             "warnings": self.journal.warnings,
         }

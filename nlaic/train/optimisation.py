@@ -24,7 +24,7 @@ class Optimisation:
         adam: Adam's, for all that Muon leaves.
         beta1: Adam's memory of the gradient, for a stage that has no discriminator.
         slow: factor on it for the shortcut's kernels.
-        fast: factor on it for what moves with the quality (steps, densities, offsets).
+        fast: factor on it for what moves with the quality (steps, densities, offsets, JPEG's tables).
         scale: factor on the rate of the scale network's kernels.
         discriminator: Adam's rate for a discriminator.
         schedule: `cosine` (after `hold`, down to `floor`), `halving` or `constant`.
@@ -106,7 +106,7 @@ def _adam(
 
 def kind_of(name: str, p: Tensor) -> str:
     """Which optimiser and rate a parameter takes: `matrix`, `scale`, `plain`, `slow` or `fast`."""
-    if name.startswith("rates."):
+    if name.startswith(("rates.", "tables.")):
         return "fast"
     if name.endswith("dct"):
         return "slow"

@@ -3,7 +3,6 @@
 import logging
 import pickle
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from nlaic.errors import NlaicError
 from nlaic.nets.precision import bf16_is_faster
+from nlaic.train import jpeg_stage
 from nlaic.train.callbacks import Checkpoint, Progress, StopAtBudget
 from nlaic.train.data import Pictures, load_pictures
 from nlaic.train.filters import FilterReport, coded_pictures, restoration
@@ -22,7 +22,7 @@ from nlaic.train.outcome import exported, write
 from nlaic.train.report import Report
 from nlaic.train.setup import LATER, Plan, compile_networks, first_stage, make_plan, start_from
 from nlaic.train.stages import Budget, Stage
-from nlaic.weights import Weights, user_folder
+from nlaic.weights import user_folder
 
 NOISE = (  # warnings that say nothing about a run
     ".*isinstance.treespec",  # Lightning's own use of torch
@@ -58,7 +58,7 @@ def run(config: dict[str, Any]) -> Path | None:
     kept, held_out = _pictures(config)
     last = folder / "last.ckpt"
     module = _stage(config, plan, kept, begin=not last.exists())
-    report = _report(held_out, config, folder / "grids", lambda: exported(module, config, plan))
+    report = _report(config, plan, module, held_out, folder)
     stop = StopAtBudget(config["leg_minutes"])
     trainer = _trainer(config, folder, [report, Checkpoint(folder, config["checkpoint_minutes"]), Progress(), stop])
     with stop.on_interrupt():
@@ -69,6 +69,8 @@ def run(config: dict[str, Any]) -> Path | None:
             raise KeyboardInterrupt
         return None
     out = Path(config["out"]) if config["out"] else folder / "weights.safetensors"
+    if trainer.is_global_zero and plan.stage == "jpeg":
+        return jpeg_stage.write(jpeg_stage.finished(module, config, plan), out)
     if trainer.is_global_zero:
         weights = exported(module, config, plan, held_out if len(held_out) else kept[0][0])
         if isinstance(report, FilterReport):
@@ -96,8 +98,10 @@ def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pic
 
 def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]], begin: bool) -> Stage:
     """The stage, at its beginning where there is no checkpoint to come."""
-    if plan.stage == "rd":
-        objective: Objective = first_stage(config, plan, kept[0][0])
+    if plan.stage == "jpeg":
+        objective: Objective = jpeg_stage.jpeg_stage(config, plan)
+    elif plan.stage == "rd":
+        objective = first_stage(config, plan, kept[0][0])
     elif plan.stage == "restore":
         torch.manual_seed(plan.sampling.seed)
         objective = restoration(config, plan.distortion, plan.weights, kept[0][0])
@@ -112,12 +116,15 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     return module
 
 
-def _report(held_out: Pictures, config: dict[str, Any], folder: Path, snapshot: Callable[[], Weights]) -> Report:
-    """What is printed every few minutes."""
+def _report(config: dict[str, Any], plan: Plan, module: Stage, held_out: Pictures, folder: Path) -> pl.Callback:
+    """The callback that tells of the run."""
     minutes = config["report_minutes"]
-    if config["stage"]["name"] == "restore":
-        return FilterReport(held_out, minutes, folder)
-    return Report(held_out, minutes, snapshot, folder)
+    if plan.stage == "jpeg":
+        subsampling = config["model"]["settings"]["subsampling"]
+        return jpeg_stage.JpegReport(held_out, minutes, lambda: jpeg_stage.exported(module, config, plan), subsampling)
+    if plan.stage == "restore":
+        return FilterReport(held_out, minutes, folder / "grids")
+    return Report(held_out, minutes, lambda: exported(module, config, plan), folder / "grids")
 
 
 def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:

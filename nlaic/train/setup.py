@@ -69,19 +69,20 @@ def make_plan(config: dict[str, Any]) -> Plan:
         settings_from(Optimisation, config["optimisation"]),
         Augmentation(**{name: config["data"][name] for name in ("crop", "flip", "rotate", "reduce", "align")}),
         Distortion(**config["loss"]),
-        find_weights(before) if before and not from_run else None,
+        find_weights(before) if before and not from_run and config["stage"]["name"] != "jpeg" else None,
         Path(before) if from_run else None,
     )
 
 
+ALONE = ("rd", "restore", "jpeg")  # stages that need nothing to begin with
 LENGTHS = ("minutes", "steps", "leg_minutes", "report_minutes", "checkpoint_minutes")
 
 
 def _check(config: dict[str, Any]) -> None:
     name, before, backend = config["stage"]["name"], config["start"], config["compile"]
-    if name not in ("rd", *LATER, "restore"):
-        raise NlaicError(f"stage must be one of rd, {', '.join(LATER)}, restore, but got {name!r}")
-    if name in LATER and not before:
+    if name not in (*ALONE, *LATER):
+        raise NlaicError(f"stage must be one of {', '.join((*ALONE, *LATER))}, but got {name!r}")
+    if name not in ALONE and not before:
         raise NlaicError(f"stage {name} works on a trained codec: start=WEIGHTS")
     if config["minutes"] is None and config["steps"] is None:
         raise NlaicError("give minutes=N or steps=N: how long to train")

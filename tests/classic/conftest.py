@@ -1,12 +1,16 @@
-"""Small filters with something to say, as weights files where the package looks for them."""
+"""Small filters with something to say, as weights files where the package looks for them; an untaught JPEG encoder."""
+
+import json
 
 import numpy as np
 import pytest
 import torch
 
+from nlaic.classic.jpeg.model import Model
 from nlaic.classic.nets.build import build_filter
 from nlaic.classic.weights import FOLDER, export_filter
 from nlaic.export import save_weights
+from nlaic.nets.jpeg import Jpeg, JpegSettings
 
 SMALL = {
     "mvgl-c": '{"blocks": 2, "channels": 8}',
@@ -17,8 +21,6 @@ SMALL = {
 
 def small_filter(name, source, seed=0):
     """Weights of an untrained filter whose every layer does something."""
-    import json
-
     torch.manual_seed(seed)
     network = build_filter(name, json.loads(SMALL[name]))
     for p in network.parameters():
@@ -42,3 +44,29 @@ def filters(tmp_path, monkeypatch):
 def rms(a, b):
     """Root of the mean squared difference of two pictures."""
     return float(np.sqrt(np.square(np.asarray(a, float) - np.asarray(b, float)).mean()))
+
+
+def untrained(subsampling: str, **settings) -> Jpeg:
+    torch.manual_seed(3)
+    net = Jpeg(JpegSettings(subsampling, width=8, **settings))
+    if net.attention is not None:
+        for name, p in net.attention.named_parameters():
+            if name.endswith("last.weight"):
+                torch.nn.init.normal_(p, std=0.5)
+    return net.eval()
+
+
+def model_of(*nets: Jpeg) -> Model:
+    tensors, metadata = {}, {"architecture": "jpeg"}
+    for net in nets:
+        key = net.settings.subsampling
+        tensors[f"{key}.tables"] = net.tables.log_steps().detach().numpy()
+        metadata[f"{key}.lambdas"] = json.dumps(net.settings.lambdas)
+        for name, value in net.attention.state_dict().items() if net.attention is not None else ():
+            tensors[f"{key}.attention.{name}"] = value.numpy()
+    return Model(tensors, metadata)
+
+
+@pytest.fixture(scope="session")
+def jpeg_model() -> Model:
+    return model_of(untrained("420"), untrained("444"))

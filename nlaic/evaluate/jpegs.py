@@ -1,0 +1,148 @@
+"""JPEG in several hands, all of them packed by the same lossless optimiser: Pillow's, a family of tables, ours."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nlaic.classic.jpeg.blocks import analyse
+from nlaic.classic.jpeg.encoder import Options, encode
+from nlaic.classic.jpeg.files import NEEDED, Levels, can_write_levels, write
+from nlaic.classic.jpeg.model import Model, load
+from nlaic.classic.jpeg.rounding import nearest
+from nlaic.classic.jpeg.tables import FITTED, family
+from nlaic.errors import NlaicError
+from nlaic.evaluate.codecs import Codec, JpegliCoder, MissingError, installed, plugin
+from nlaic.version import __version__
+
+
+def packed(data: bytes) -> bytes:
+    """The same picture in the fewest bytes, by mozjpeg-lossless-optimization."""
+    library = plugin("mozjpeg_lossless_optimization", "mozjpeg-lossless-optimization")
+    return min(data, bytes(library.optimize(data)), key=len)
+
+
+class _Decoded:
+    """Files that libjpeg-turbo decodes, by way of Pillow."""
+
+    def decode(self, data: bytes) -> Image.Image:
+        """Back to RGB."""
+        return Image.open(BytesIO(data), formats=["JPEG"]).convert("RGB")
+
+
+class PackedJpeg(_Decoded):
+    """Pillow with optimised Huffman tables, then packed; option `subsampling`."""
+
+    def __init__(self, subsampling: float = 420) -> None:
+        plugin("mozjpeg_lossless_optimization", "mozjpeg-lossless-optimization")
+        self.subsampling = _subsampling(subsampling)
+        self.version = f"Pillow {Image.__version__} {self.subsampling} {installed('mozjpeg-lossless-optimization')}"
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """An RGB picture to a JPEG file."""
+        out = BytesIO()
+        image.save(out, "JPEG", quality=int(quality), optimize=True, subsampling=":".join(self.subsampling))
+        return packed(out.getvalue())
+
+
+class PackedJpegli(JpegliCoder):
+    """jpegli, packed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version += f" {installed('mozjpeg-lossless-optimization')}"
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """An RGB picture to a JPEG file."""
+        return packed(super().encode(image, quality))
+
+
+class FamilyJpeg(_Decoded):
+    """Tables s(1 + a(u + v)), those of chroma `chroma` times as coarse, the nearest levels; the setting is s."""
+
+    def __init__(self, subsampling: float = 420, a: float | None = None, chroma: float | None = None) -> None:
+        _needed()
+        self.subsampling = _subsampling(subsampling)
+        fitted = FITTED[self.subsampling]
+        self.a, self.chroma = fitted[0] if a is None else a, fitted[1] if chroma is None else chroma
+        self.version = f"1 {self.subsampling} {self.a:g} {self.chroma:g}"
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """An RGB picture to a JPEG file."""
+        tables = family(quality, self.a, self.chroma)
+        planes = analyse(np.asarray(image), self.subsampling)
+        return write(planes, Levels(tuple(nearest(planes, tables)), tables))
+
+
+class LearnedJpeg(_Decoded):
+    """Ours. Options: `subsampling`, `rounding` (thoughtful, attention, nearest), `tune` steps, `model`."""
+
+    def __init__(
+        self, subsampling: float = 420, rounding: str = "thoughtful", tune: float = 0, model: str = "jpeg"
+    ) -> None:
+        import hashlib
+
+        _needed()
+        try:
+            self.model = load(model)
+        except NlaicError as error:
+            raise MissingError(str(error)) from error
+        self.options = Options(_subsampling(subsampling), "progressive", rounding, int(tune))
+        key = self.options.subsampling
+        unused = () if rounding == "nearest" else (f"{key}.nearest",)
+        own = {k: v for k, v in self.model.tensors.items() if k.startswith(f"{key}.") and k not in unused}
+        digest = hashlib.sha256(Model(own, {}).to_bytes()).hexdigest()[:8]
+        self.version = f"nlaic {__version__} {digest} {self.options}"
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """An RGB picture to a JPEG file."""
+        return encode(image, self.model, quality, self.options)
+
+
+class LearnedSeries(_Decoded):
+    """Weights of one lambda each, tables and attention alone as in the paper; the setting is the number of the weights.
+
+    Args:
+        models: their files, separated by +.
+        subsampling: of all of them.
+        rounding: `nearest` leaves attention out.
+    """
+
+    def __init__(self, models: str = "", subsampling: float = 444, rounding: str = "attention") -> None:
+        if not models:
+            raise MissingError("jpeg-series is of weights of your own: jpeg-series:models=A+B+C")
+        self.coders = [LearnedJpeg(subsampling, rounding, model=model) for model in models.split("+")]
+        self.version = " | ".join(coder.version for coder in self.coders)
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """Which weights, then the file."""
+        number = int(quality)
+        if not 1 <= number <= len(self.coders):
+            raise NlaicError(f"there are {len(self.coders)} weights, but setting is {quality:g}")
+        return self.coders[number - 1].encode(image, 50)
+
+
+def _subsampling(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) else str(value)
+
+
+def _needed() -> None:
+    if not can_write_levels():
+        raise MissingError(f"{' or '.join(NEEDED).replace('_', '-')} is missing: pip install 'nlaic[classic]'")
+
+
+ROWS = (
+    Codec("jpeg-packed", "JPEG, packed", PackedJpeg, (2, 4, 6, 9, 12, 16, 20, 26, 33, 42, 52, 65), (1.0, 100.0, 1.0)),
+    Codec(
+        "jpeg-family",
+        "JPEG s(1 + a(u + v))",
+        FamilyJpeg,
+        (110, 80, 60, 45, 34, 26, 20, 15, 12, 9, 6),
+        (255, 1, 1),
+        "step",
+    ),
+    Codec("jpeg-learned", "nlaic-jpeg", LearnedJpeg, (0, 7, 14, 20, 26, 32, 38, 44, 50, 58, 66), (0.0, 100.0, 0.1)),
+    Codec("jpeg-series", "JPEG, learned", LearnedSeries, (1, 2, 3, 4, 5, 6), (1, 6, 1), "number of the weights"),
+    Codec("jpegli-packed", "jpegli, packed", PackedJpegli, (5, 10, 15, 20, 25, 30, 40, 50, 60, 75), (1.0, 100.0, 1.0)),
+)
