@@ -31,6 +31,7 @@ SIZE = (700, 450)
 EXTRAS = {  # a command that needs more, and the extra that it must name
     "nlaic-compress picture.png -e 9 -o nine.nlaic": "nlaic[torch]",
     "nlaic-compress picture.png --engine torch -o torch.nlaic": "nlaic[torch]",
+    "nlaic-restore picture.jpg -o restored.png": "nlaic[torch]",
     "nlaic-export light -o graphs.zip": "nlaic[export]",
     "nlaic-train data.root=.": "nlaic[train]",
     "nlaic-evaluate data.root=.": "nlaic[eval]",
@@ -57,6 +58,7 @@ def commands() -> None:
     """There and back by the console scripts, in blocks so that there are seams to filter."""
     picture = Image.effect_mandelbrot(SIZE, (-2, -1.2, 1, 1.2), 60).convert("RGB")
     picture.save("picture.png")
+    picture.save("picture.jpg", quality=30)
     done("nlaic-compress picture.png -q 60 --block 320x256")
     facts = json.loads(done("nlaic-info --json picture.nlaic"))[0]
     assert (facts["width"], facts["height"], facts["blocks"]) == (*SIZE, 6)
@@ -64,10 +66,12 @@ def commands() -> None:
     assert psnr(Image.open("back.png"), picture) > 25
     done("nlaic-compress picture.png --bytes 9000 -o fits.nlaic")
     assert 8500 < Path("fits.nlaic").stat().st_size <= 9000
+    done("nlaic-jpeg picture.png -q 40 -o small.jpg")
+    assert Path("small.jpg").stat().st_size < Path("picture.jpg").stat().st_size
     for line, extra in EXTRAS.items():
         result = command(line)
         assert result.returncode != 0 and extra in result.stderr and result.stderr.count("\n") == 1, result.stderr
-    assert not list(Path().glob("nine*")) + list(Path().glob("torch*")) + list(Path().glob("graphs*"))
+    assert not [path for name in ("nine", "torch", "graphs", "restored") for path in Path().glob(f"{name}*")]
 
 
 def library() -> None:
