@@ -8,13 +8,16 @@ import importlib.util
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from nlaic.errors import NlaicError
 from nlaic.seams import BoundaryFilter
 from nlaic.weights import Weights
+
+if TYPE_CHECKING:
+    from nlaic.graphs import Graphs
 
 EFFORT_TORCH = 8  # from this effort on a picture is searched by gradients, which torch alone has
 ENGINES = ("auto", "onnx", "torch")
@@ -120,20 +123,29 @@ def open_engine(weights: Weights, execution: Execution | None = None) -> Engine:
         NlaicError: if it is not installed, or the weights are not what it needs.
     """
     execution = execution or Execution()
-    engine = execution.chosen()
-    if not is_installed(engine):
-        raise NlaicError(f"the {engine} engine is not installed, {FOR[engine]}: {INSTALL[engine]}")
-    if engine == "onnx":
-        from nlaic.graphs import find_graphs
+    graphs = choose_graphs(weights, execution)
+    if graphs:
+        from nlaic.onnx_engine import OnnxEngine
 
-        graphs = find_graphs(weights)
-        if graphs:
-            from nlaic.onnx_engine import OnnxEngine
-
-            return OnnxEngine(weights, execution, graphs)
-        if execution.engine == "onnx" or not is_installed("torch"):
-            where = weights.path or "FILE"
-            raise NlaicError(f"no ONNX graphs for weights {where}: run nlaic-export {where}, or {INSTALL['torch']}")
+        return OnnxEngine(weights, execution, graphs)
     from nlaic.torch_engine import TorchEngine
 
     return TorchEngine(weights, execution)
+
+
+def choose_graphs(weights: Weights, execution: Execution) -> "Graphs | None":
+    """The graphs of some weights where ONNX Runtime is to run them; None for torch.
+
+    Raises:
+        NlaicError: if what is asked for is not installed, or ONNX Runtime is and there are no graphs.
+    """
+    from nlaic.graphs import find_graphs
+
+    engine = execution.chosen()
+    if not is_installed(engine):
+        raise NlaicError(f"the {engine} engine is not installed, {FOR[engine]}: {INSTALL[engine]}")
+    graphs = find_graphs(weights) if engine == "onnx" else None
+    if engine == "onnx" and not graphs and (execution.engine == "onnx" or not is_installed("torch")):
+        where = weights.path or "FILE"
+        raise NlaicError(f"no ONNX graphs for weights {where}: run nlaic-export {where}, or {INSTALL['torch']}")
+    return graphs

@@ -2,7 +2,7 @@
 
 A zip, `<name of the weights>.onnx.zip`: a graph `<transform>.onnx` for each transform, and `manifest.json`:
     architecture, settings, boundary   of the weights that they are for; boundary is null without a filter
-    reach, sigma                       of the boundary filter
+    reach, sigma                       of the boundary filter; of a filter (`nlaic.classic`) its reach and its multiple
     parameters                         of each graph: the names of the tensors of a weights file that it takes
     weights, opset, torch, onnx        the file that the parameters' places are of, and what wrote the graphs
 Graphs hold no parameters. Any weights of the same architecture and settings can run on them, so weights that were
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
-from nlaic.weights import PINNED, Weights, weights_folders
+from nlaic.weights import FILTERS, PINNED, Weights, weights_folders
 
 SUFFIX = ".onnx.zip"
 MANIFEST = "manifest.json"
@@ -102,5 +102,6 @@ def find_graphs(weights: Weights) -> Graphs | None:
 
 def _candidates() -> Iterator[Path]:
     for place in weights_folders():
-        if place.is_dir():
-            yield from sorted(place.glob(f"*{SUFFIX}"))
+        for folder in (place, place / FILTERS):
+            if folder.is_dir():
+                yield from sorted(folder.glob(f"*{SUFFIX}"))

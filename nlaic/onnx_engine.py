@@ -3,7 +3,8 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -91,10 +92,9 @@ class OnnxEngine:
         """A transform of `nlaic.nets.transforms` by its name; inputs other than uint8 become float32."""
         return _run(self._session(name), _giving_back() if name in ENCODING else None, **arrays)
 
-    @cached_property
-    def filter_shape(self) -> tuple[int, float]:
-        """Reach and sigma of the boundary filter."""
-        return self._graphs.manifest["reach"], self._graphs.manifest["sigma"]
+    def said(self, name: str) -> Any:
+        """What the graphs' manifest says of a filter: `reach`, `sigma`, `multiple`."""
+        return self._graphs.manifest[name]
 
     def _load_decoder(self, realism: float) -> onnxruntime.InferenceSession:
         """g_s, or the one between it and the second decoder: their weights mixed (the second began as the first)."""
@@ -133,7 +133,7 @@ class OnnxFilter:
 
     def __init__(self, engine: OnnxEngine) -> None:
         self._engine = engine
-        self.reach, self.sigma = engine.filter_shape
+        self.reach, self.sigma = engine.said("reach"), engine.said("sigma")
 
     def correction(self, strip: np.ndarray, quality: int) -> np.ndarray:
         """See `nlaic.seams.BoundaryFilter`."""

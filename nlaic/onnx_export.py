@@ -19,6 +19,9 @@ from onnx import TensorProto, helper
 from onnxscript import optimizer
 from torch import Tensor, nn
 
+from nlaic.classic.export import filter_network
+from nlaic.classic.nets.build import InLevels, as_filter
+from nlaic.classic.weights import CODEC
 from nlaic.engine import Execution
 from nlaic.errors import NlaicError
 from nlaic.graphs import Graphs
@@ -31,11 +34,11 @@ OPSET = 20
 IR_VERSION = 10  # what ONNX Runtime 1.20 reads
 ANY = torch.export.Dim.DYNAMIC
 SIZES = (128, 192), (256, 128)  # height and width of pictures: the first is traced, both are checked
-FOLDED, FOLDED_TO = 64, 4096  # values of what is computed while exporting: shapes and the like, not parameters
+FOLDED, FOLDED_TO = 64, 4096  # values of what is computed while exporting: shapes and the like
 FREE = {  # axes of any size, of every input
     **dict.fromkeys(("pixels", "strip"), (0, 1)),
     **dict.fromkeys(("y", "y_hat", "mean", "z_hat"), (1, 2)),
-    **{"rows": (0,), "columns": (0,), "quality": ()},
+    **{"rows": (0,), "columns": (0,), "quality": (), "level": ()},
 }
 DIFFERENCE = 2e-4  # between torch and a graph, over the largest value; pixels: one level
 
@@ -48,15 +51,8 @@ def export_graphs(weights: Weights) -> Graphs:
     """
     if weights.path is None:
         raise NlaicError("graphs need weights that are a file: parameters are looked for there")
-    net = load_network(weights)
-    modules = transforms(net)
-    manifest: dict[str, Any] = {"architecture": weights.architecture, "settings": weights.settings, "boundary": None}
-    if "boundary" in weights.metadata:
-        network, sigma = load_filter(weights)
-        modules["boundary"] = Boundary(network)
-        manifest |= {"boundary": json.loads(weights.metadata["boundary"]), "reach": network.reach, "sigma": sigma}
-    latent, hyper = len(weights.tensors["rates.offset"][0]), len(weights.tensors["rates.z_index"][0])
-    inputs = {name: [_inputs(name, latent, hyper, size) for size in SIZES] for name in modules}
+    modules, manifest = _filter(weights) if weights.codec == CODEC else _codec(weights)
+    inputs = {name: [_inputs(name, weights, size) for size in SIZES] for name in modules}
     places = _places(weights.path)
     models = {name: _with_places(_traced(module, inputs[name][0]), weights, places) for name, module in modules.items()}
     for name, module in modules.items():
@@ -76,12 +72,34 @@ def export_graphs(weights: Weights) -> Graphs:
     return graphs
 
 
-def _inputs(name: str, latent: int, hyper: int, size: tuple[int, int]) -> dict[str, Tensor]:
+def _codec(weights: Weights) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """The transforms of a codec, and the beginning of the manifest."""
+    modules = transforms(load_network(weights))
+    manifest: dict[str, Any] = {"architecture": weights.architecture, "settings": weights.settings, "boundary": None}
+    if "boundary" in weights.metadata:
+        network, sigma = load_filter(weights)
+        modules["boundary"] = Boundary(network)
+        manifest |= {"boundary": json.loads(weights.metadata["boundary"]), "reach": network.reach, "sigma": sigma}
+    return modules, manifest
+
+
+def _filter(weights: Weights) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """The same of a filter behind a decoder."""
+    network = filter_network(weights)
+    shape = {"reach": as_filter(network).reach, "multiple": as_filter(network).multiple}
+    manifest = {"architecture": weights.architecture, "settings": weights.settings, "boundary": None}
+    return {"filter": InLevels(network)}, manifest | shape
+
+
+def _inputs(name: str, weights: Weights, size: tuple[int, int]) -> dict[str, Tensor]:
     """Random inputs of a transform for a picture of some height and width."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
     h, w = height // 16, width // 16
     pixels = torch.randint(256, (height, width, 3), dtype=torch.uint8, generator=generator)
+    if name == "filter":
+        return {"pixels": pixels, "level": torch.tensor([0.37])}
+    latent, hyper = len(weights.tensors["rates.offset"][0]), len(weights.tensors["rates.z_index"][0])
     y = torch.randn(latent, h, w, generator=generator)
     inside = torch.arange(height) < 0.8 * height, torch.arange(width) < 0.9 * width
     return {
@@ -111,7 +129,15 @@ def _traced(module: nn.Module, inputs: Mapping[str, Tensor]) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
-    optimizer.fold_constants(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED_TO)
+    parameters = {name for name, _ in module.named_parameters()}
+
+    def shape_alone(node: Any) -> bool | None:
+        """No parameter is folded into something else."""
+        return False if any(value is not None and value.name in parameters for value in node.inputs) else None
+
+    optimizer.fold_constants(
+        program.model, input_size_limit=FOLDED, output_size_limit=FOLDED_TO, should_fold=shape_alone
+    )
     optimizer.remove_unused_nodes(program.model)
     model = program.model_proto
     model.ir_version = IR_VERSION

@@ -34,7 +34,7 @@ class TorchEngine:
     def __init__(self, weights: Weights, execution: Execution | None = None) -> None:
         self.execution = execution or Execution()
         self._encodes, self._path = weights.encodes, weights.path
-        self.device = _device(self.execution.device)
+        self.device = find_device(self.execution.device)
         self._threads = min(self.execution.threads or torch.get_num_threads(), processors())
         if self.execution.threads:
             torch.set_num_threads(self._threads)
@@ -180,7 +180,8 @@ def load_filter(weights: Weights) -> tuple[LightFilter | PaperFilter, float]:
     return network.requires_grad_(False).eval(), settings.sigma
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, or `auto`: a GPU where torch sees one."""
     if name == "cuda" and not torch.cuda.is_available():
         raise NlaicError("device cuda: torch sees no GPU here; use --device cpu")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

@@ -55,6 +55,7 @@ from nlaic.integer import IntegerLayer, IntegerScaleNetwork
 from nlaic.resources import resource_folder
 
 SUFFIX = ".safetensors"
+FILTERS = "filters"  # a folder beside weights, for those of filters (`nlaic.classic.weights`)
 ENVIRONMENT = "NLAIC_WEIGHTS"
 # Prefixes of tensors that y_hat does not depend on, and of those that no decoder looks at.
 NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "g_s_perceptual.", "boundary.", "discriminator.", "encoder.")
@@ -65,6 +66,7 @@ CODECS = ("1",)  # ids of the codecs that this program decodes
 # SHA-256 of the files that come with the package, by file name: weights and their ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
     "light-58f54f4d.safetensors": "58f54f4d035b46b18c4c4555f8be35e4f3921596585aa0214e5c8ad75364e5e1",
+    "restore-light-jpeg-bd95113a.onnx.zip": "e4397c4129d95ace4d786b1d82959b6f0a2ee0bbe163f027b5543ff65f5fcefb",
     "light-58f54f4d.onnx.zip": "c7354f214cb562388264d515ba450c5c8960261f60f72602468a389773d49ff1",
 }
 

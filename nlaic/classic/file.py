@@ -13,7 +13,6 @@ from nlaic.alpha import filled
 from nlaic.canvas import cut
 from nlaic.classic.base import NUMBERS, Base, base_named
 from nlaic.classic.coders import Coder
-from nlaic.classic.needs import need_torch
 from nlaic.classic.scales import best, enlarged, reduced, together
 from nlaic.classic.section import NO_FILTER, BasePicture, pack_base, read_base
 from nlaic.container import MAX_PIXELS
@@ -70,7 +69,6 @@ class BaseEncoder:
         """By name, those to choose from."""
         if not self.pair.filter:
             return {}
-        need_torch()
         from nlaic.classic.restore import Restorer
         from nlaic.classic.weights import filters_for, find_filter
 
@@ -207,7 +205,6 @@ class BaseDecoder:
         raise FormatError("the picture is one stream of a base codec, of which nothing can be salvaged in parts")
 
     def _filter(self, model_id: bytes) -> "Restorer":
-        need_torch()
         from nlaic.classic.restore import Restorer
         from nlaic.classic.weights import find_filter_by_id, read_filter
 

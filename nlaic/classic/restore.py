@@ -3,17 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
 
 from nlaic.classic.base import base_named
 from nlaic.classic.blocks import overlap_save, padded_to
-from nlaic.classic.nets.build import as_filter
-from nlaic.classic.weights import filter_network
-from nlaic.engine import Execution
+from nlaic.engine import Execution, choose_graphs
 from nlaic.errors import NlaicError
-from nlaic.torch_engine import _device as find_device
 from nlaic.weights import Weights
 
 BLOCK = (512, 512)
@@ -33,6 +30,28 @@ class Running:
     rotations: bool = False
 
 
+class Runner(Protocol):
+    """A filter's network as an engine runs it."""
+
+    reach: int  # pixels that a pixel of the output depends on, each way
+    multiple: int  # what the sides of a block must be multiples of
+
+    def run(self, block: np.ndarray, level: float) -> np.ndarray:
+        """uint8 [h, w, 3], coded at a level, to float32 [h, w, 3] in levels of 0..255."""
+
+
+def open_runner(weights: Weights, execution: Execution) -> Runner:
+    """The engine for a filter: ONNX Runtime or torch, as `nlaic.engine` chooses."""
+    graphs = choose_graphs(weights, execution)
+    if graphs:
+        from nlaic.classic.onnx_runner import OnnxRunner
+
+        return OnnxRunner(weights, execution, graphs)
+    from nlaic.classic.torch_runner import TorchRunner
+
+    return TorchRunner(weights, execution)
+
+
 class Restorer:
     """One filter, ready to work.
 
@@ -42,15 +61,7 @@ class Restorer:
     """
 
     def __init__(self, weights: Weights, execution: Execution | None = None) -> None:
-        execution = execution or Execution()
-        self.weights, self.device = weights, find_device(execution.device)
-        if execution.threads:
-            torch.set_num_threads(execution.threads)
-        self._reduced = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(execution.precision)
-        self._network = filter_network(weights).to(self.device)
-        self._filter = as_filter(self._network)
-        if self.device.type == "cpu":
-            self._network.to(memory_format=torch.channels_last)
+        self.weights, self._runner = weights, open_runner(weights, execution or Execution())
 
     @property
     def name(self) -> str:
@@ -77,7 +88,7 @@ class Restorer:
         Raises:
             NlaicError: if blocks are not on the filter's grid.
         """
-        running, multiple = running or Running(), self._filter.multiple
+        running, multiple = running or Running(), self._runner.multiple
         level = min(max(level, self.levels[0]), self.levels[1])
         if any(side % multiple for side in running.block):
             raise NlaicError(f"block must be two multiples of {multiple}, but got {running.block}")
@@ -85,22 +96,14 @@ class Restorer:
         whole = padded_to(pixels, multiple)
 
         def run(block: np.ndarray) -> np.ndarray:
-            return self._turned(block, level) if running.rotations else _rounded(self._run(block, level))
+            return self._turned(block, level) if running.rotations else _rounded(self._runner.run(block, level))
 
-        return overlap_save(whole, run, running.block, self._filter.reach, multiple)[:height, :width]
+        return overlap_save(whole, run, running.block, self._runner.reach, multiple)[:height, :width]
 
     def _turned(self, block: np.ndarray, level: float) -> np.ndarray:
         """The mean over four rotations."""
-        turned = (np.rot90(self._run(np.rot90(block, k), level), -k) for k in range(4))
+        turned = (np.rot90(self._runner.run(np.rot90(block, k), level), -k) for k in range(4))
         return _rounded(np.mean(list(turned), axis=0))
-
-    def _run(self, block: np.ndarray, level: float) -> np.ndarray:
-        """uint8 [h, w, 3] to float32 [h, w, 3] in levels of 0..255."""
-        reduced = torch.autocast(self.device.type, self._reduced, enabled=self._reduced is not None)
-        with torch.inference_mode(), reduced:
-            x = torch.tensor(np.ascontiguousarray(block), device=self.device).permute(2, 0, 1)[None].float() / 255
-            y = self._filter(x, torch.full((1,), level, device=self.device))
-            return (y[0].float() * 255).permute(1, 2, 0).cpu().numpy()
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

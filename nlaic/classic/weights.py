@@ -10,18 +10,12 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch import nn
-
 from nlaic.classic.base import NUMBERS
-from nlaic.classic.nets.build import build_filter
 from nlaic.errors import NlaicError
-from nlaic.export import network_state, with_network
+from nlaic.weights import FILTERS as FOLDER
 from nlaic.weights import SUFFIX, Weights, read_weights, weights_folders
 
-FOLDER = "filters"
 CODEC = "filter"  # in the place of a codec id
-PREFIX = "filter"
-
 
 # SHA-256 of the files that come with the package, by file name.
 PINNED: dict[str, str] = {
@@ -41,27 +35,6 @@ def read_filter(path: Path) -> Weights:
     if expected and path.is_file() and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != expected:
         raise NlaicError(f"weights {path}: SHA-256 is {found[:16]}…, expected {expected[:16]}…")
     return read_weights(path)
-
-
-def export_filter(network: nn.Module, metadata: dict[str, str]) -> Weights:
-    """The weights of a network on the processor; `metadata` holds what is listed above but `codec`."""
-    return with_network(Weights({}, {"codec": CODEC, "skip": "0"}), PREFIX, network, metadata)
-
-
-def filter_network(weights: Weights) -> nn.Module:
-    """The network of a filter's weights, ready to be run.
-
-    Raises:
-        NlaicError: if the weights are those of a codec, or of another network than they say.
-    """
-    if weights.codec != CODEC:
-        raise NlaicError(f"weights {weights.path}: those of a codec, not of a filter")
-    network = build_filter(weights.architecture, weights.settings)
-    try:
-        network.load_state_dict(network_state(weights, PREFIX))
-    except RuntimeError as error:
-        raise NlaicError(f"weights {weights.path}: {str(error).splitlines()[-1].strip()}") from error
-    return network.requires_grad_(False).eval()
 
 
 def find_filter(name: str, source: str) -> Weights:

@@ -52,11 +52,9 @@ def make_parser() -> command.Parser:
 
 
 def _restore_all(args: argparse.Namespace) -> bool:
-    from nlaic.classic.needs import need_torch
     from nlaic.classic.source import parse_source
     from nlaic.picture import INPUT_SUFFIXES
 
-    need_torch()
     try:
         given = parse_source(args.source) if args.source else None
     except NlaicError as error:

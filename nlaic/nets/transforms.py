@@ -22,7 +22,7 @@ class Analysis(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """See the class."""
-        return self.g_a(_picture(pixels)).float()[0]
+        return self.g_a(picture(pixels)).float()[0]
 
 
 class HyperAnalysis(nn.Module):
@@ -87,7 +87,7 @@ class Pull(nn.Module):
 
     def forward(self, y_hat: Tensor, pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """See the class."""
-        error = self.g_s(y_hat[None]).float() - _picture(pixels)
+        error = self.g_s(y_hat[None]).float() - picture(pixels)
         error = error * rows[:, None] * columns
         shortcut = cast(Tensor, self.g_s.dct)
         return F.conv2d(error, shortcut, stride=shortcut.shape[-1]).float()[0]
@@ -102,7 +102,7 @@ class Boundary(nn.Module):
 
     def forward(self, strip: Tensor, quality: Tensor) -> Tensor:
         """See the class."""
-        x = _picture(strip)
+        x = picture(strip)
         return ((self.boundary(x, quality).float() - x) * 255)[0].permute(1, 2, 0)
 
 
@@ -121,6 +121,6 @@ def transforms(net: HyperpriorVAE) -> dict[str, nn.Module]:
     return found
 
 
-def _picture(pixels: Tensor) -> Tensor:
+def picture(pixels: Tensor) -> Tensor:
     """uint8 [H, W, 3] to [1, 3, H, W] in 0..1."""
     return pixels.permute(2, 0, 1)[None].float() / 255

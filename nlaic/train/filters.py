@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from nlaic.classic.base import base_named
+from nlaic.classic.export import export_filter, filter_network
 from nlaic.classic.nets.build import as_filter, build_filter
 from nlaic.classic.nets.light import RestoreLight, start_restore
 from nlaic.classic.nets.mvgl import Mvgl
-from nlaic.classic.weights import export_filter, filter_network
 from nlaic.errors import NlaicError
 from nlaic.nets.layers import RGB_TO_YCBCR
 from nlaic.train.coded import Coding, load_coded

@@ -10,8 +10,13 @@ from PIL import Image
 from nlaic.classic.blocks import overlap_save
 from nlaic.classic.pictures import open_coded, restored
 from nlaic.classic.restore import Restorer, Running
+from nlaic.classic.weights import find_filter
 from nlaic.engine import Execution
 from nlaic.errors import NlaicError
+from nlaic.export import save_weights
+from nlaic.graphs import SUFFIX
+from nlaic.onnx_export import export_graphs
+from nlaic.weights import read_weights
 from tests.classic.conftest import SMALL, rms, small_filter
 from tests.conftest import smooth_picture
 
@@ -106,3 +111,31 @@ def test_weights_of_another_network_are_one_line():
     with pytest.raises(NlaicError, match="weights None"):
         Restorer(weights, CPU)
     assert torch.is_inference_mode_enabled() is False
+
+
+@pytest.mark.parametrize("source", ["jpeg", "webp"])
+def test_onnx_runtime_gives_what_torch_does(source):
+    """The shipped filters share their graphs; blocks that do not divide the picture."""
+    weights, pixels = find_filter("restore-light", source), np.asarray(smooth_picture(150, 90))
+    pictures = [
+        Restorer(weights, Execution("cpu", 1, engine=engine)).restore(pixels, 0.6, Running((64, 48)))
+        for engine in ("onnx", "torch")
+    ]
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 1
+    assert (pictures[0] != pixels).any()
+
+
+def test_a_filter_without_graphs_needs_torch():
+    with pytest.raises(NlaicError, match="no ONNX graphs"):
+        Restorer(small_filter("svac2", "jpeg"), Execution(engine="onnx"))
+
+
+@pytest.mark.parametrize("name", ["svac2", "mvgl-c", "colorblust"])
+def test_every_filter_can_be_exported(name, tmp_path):
+    path = save_weights(small_filter(name, "jpeg"), tmp_path / f"{name}-jpeg-00000000.safetensors")
+    weights, pixels = read_weights(path), np.asarray(smooth_picture(80, 48))
+    path.with_suffix(SUFFIX).write_bytes(export_graphs(weights).to_bytes())
+    pictures = [
+        Restorer(weights, Execution("cpu", 1, engine=engine)).restore(pixels, 0.5) for engine in ("onnx", "torch")
+    ]
+    assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 1

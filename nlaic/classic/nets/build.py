@@ -11,6 +11,7 @@ from nlaic.classic.nets.light import RestoreLight
 from nlaic.classic.nets.mvgl import Mvgl
 from nlaic.classic.nets.svac2 import Svac2
 from nlaic.errors import NlaicError
+from nlaic.nets.transforms import picture
 
 
 class Filter(Protocol):
@@ -45,6 +46,18 @@ def build_filter(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
         return FILTERS[architecture](**settings)
     except TypeError as error:
         raise NlaicError(f"settings of {architecture}: {error}") from error
+
+
+class InLevels(nn.Module):
+    """A filter as an engine runs it: pixels uint8 [h, w, 3] and their level [1] to float32 [h, w, 3] of 0..255."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.filter = network
+
+    def forward(self, pixels: Tensor, level: Tensor) -> Tensor:
+        """See the class."""
+        return (self.filter(picture(pixels), level).float() * 255)[0].permute(1, 2, 0)
 
 
 def as_filter(network: nn.Module) -> Filter:

@@ -1,0 +1,32 @@
+"""Filters to weights files and back, by torch."""
+
+from torch import nn
+
+from nlaic.classic.nets.build import build_filter
+from nlaic.classic.weights import CODEC
+from nlaic.errors import NlaicError
+from nlaic.export import network_state, with_network
+from nlaic.weights import Weights
+
+PREFIX = "filter"  # of the tensors
+
+
+def export_filter(network: nn.Module, metadata: dict[str, str]) -> Weights:
+    """The weights of a network on the processor; `metadata` holds what is listed above but `codec`."""
+    return with_network(Weights({}, {"codec": CODEC, "skip": "0"}), PREFIX, network, metadata)
+
+
+def filter_network(weights: Weights) -> nn.Module:
+    """The network of a filter's weights, ready to be run.
+
+    Raises:
+        NlaicError: if the weights are those of a codec, or of another network than they say.
+    """
+    if weights.codec != CODEC:
+        raise NlaicError(f"weights {weights.path}: those of a codec, not of a filter")
+    network = build_filter(weights.architecture, weights.settings)
+    try:
+        network.load_state_dict(network_state(weights, PREFIX))
+    except RuntimeError as error:
+        raise NlaicError(f"weights {weights.path}: {str(error).splitlines()[-1].strip()}") from error
+    return network.requires_grad_(False).eval()
