@@ -48,6 +48,7 @@ def load() -> Callable[[bytes], None]:
     """What is tried, on bytes. Imported here, so that atheris can watch it."""
     import nlaic
     from nlaic import container
+    from nlaic.classic.section import read_base
     from nlaic.errors import FormatError
 
     coder = small_coder()
@@ -77,6 +78,7 @@ def load() -> Callable[[bytes], None]:
             lambda: read(data, False),
             lambda: read(data, True),
             lambda: nlaic.info(data),
+            lambda: read_base(data, MAX_PIXELS),
             lambda: decode(data),
         ):
             with contextlib.suppress(FormatError):
@@ -87,7 +89,7 @@ def load() -> Callable[[bytes], None]:
 
 def seeds() -> list[bytes]:
     """Sound files and payloads to begin from."""
-    from nlaic.container import Header, pack
+    from nlaic.container import BASE, Header, pack
 
     coder, rng, payloads = small_coder(), np.random.default_rng(0), []
     for size in (0, 1, 3):
@@ -100,6 +102,8 @@ def seeds() -> list[bytes]:
         pack(Header(1000, 3, b"modelid8", 1000, (64, 65536)), [payloads[n % 3] for n in range(16)]),
         pack(Header(1 << 22, 1, b"modelid8", 9, (65536, 64)), [b""] * 64, {tag: b"x" * tag for tag in range(64)}),
     ]
+    for content in (b"\1\0\0stream", b"\6\6\2\3one\1the other"):  # of a base codec: one stream, and two
+        files.append(pack(Header(64, 64, b"modelid8", 300, (64, 64)), [b""], {BASE: content}))
     return files + payloads
 
 

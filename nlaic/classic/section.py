@@ -89,9 +89,11 @@ def read_base(data: bytes, max_pixels: int) -> tuple[Container, BasePicture]:
     """A file and its section.
 
     Raises:
-        FormatError: if the file is damaged, or of a codec or filter that is not known.
+        FormatError: if the file is damaged, has no such section, or one of a codec or filter that is not known.
     """
     file = container.unpack(data, max_pixels=max_pixels, known_required=READABLE)
+    if BASE not in file.sections:
+        raise FormatError("the picture does not come from a base codec: there is no section BASE")
     for number, length in enumerate(file.block_lengths):
         file.block(number)
         if length:

@@ -194,6 +194,11 @@ def test_payloads_must_be_empty_and_nothing_is_salvaged():
         nlaic.decompress(data, max_pixels=100)
 
 
+def test_a_file_without_the_section_is_refused(codec):
+    with pytest.raises(FormatError, match="no section BASE"):
+        read_base(codec.compress(smooth_picture(64, 64), effort=1), 10**6)
+
+
 def test_wide_pictures_have_more_than_one_block():
     _, section = read_base(encoder("jpeg").compress(smooth_picture(96, 80), 30), 10**6)
     data = pack_base(section, (70_000, 3), 30, bytes(8), False, {})
