@@ -6,6 +6,7 @@ interpolated in integers (`nlaic.integer.at_quality`), the rest in logarithms.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -77,8 +78,8 @@ def quality_number(quality: float) -> int:
     """The integer 0..1000 of a quality 0..100 in steps of 0.1.
 
     Raises:
-        NlaicError: if it is out of range.
+        NlaicError: if it is out of range, or no number.
     """
-    if not 0 <= quality <= 100:
-        raise NlaicError(f"quality must be 0..100, but got {quality}")
+    if not isinstance(quality, Real) or not 0 <= quality <= 100:
+        raise NlaicError(f"quality must be 0..100, but got {quality!r}")
     return round(quality * 10)

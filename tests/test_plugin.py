@@ -55,6 +55,8 @@ def test_what_is_wrong(tiny, tmp_path):
     path = tmp_path / "a.nlaic"
     with pytest.raises(nlaic.NlaicError, match="quality"):
         smooth_picture(64, 64).save(path, quality=400, **tiny)
+    with pytest.raises(nlaic.NlaicError, match="but got 'web_high'"):
+        smooth_picture(64, 64).save(path, quality="web_high", **tiny)
     assert not path.exists()
     smooth_picture(64, 64).save(path, **tiny)
     data = path.read_bytes()

@@ -168,6 +168,10 @@ def test_the_command(data, tiny_model, tmp_path, capsys, monkeypatch):
     assert lines[2].endswith(
         "a.nlaic: damaged, what is intact is written (7 of 9 blocks); filled from around them: 1 5"
     )
+    with monkeypatch.context() as patch:
+        patch.setattr(decompress, "TOLD", 1)
+        code, lines, _ = run(damaged(data, 1, 5), "--salvage")
+    assert code == 1 and "and 1 more" in lines[1] and lines[2].endswith("around them: 1 ..")
     code, lines, written = run(damaged(data, 1), "--salvage", "--quiet")
     assert (code, len(lines), written) == (1, 1, True)
     for content, options in ((damaged(data, 1), ()), (data[:20], ("--salvage",)), (data, ("--max-pixels", "50999"))):

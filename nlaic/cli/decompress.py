@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nlaic.codec import Codec
 
 NAME = "nlaic-decompress"
+TOLD = 20  # damages of one file, a line each
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -116,9 +117,12 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | B
     write_output(job.target, encoded, force=args.force, parents=args.recursive)
     whole = facts["width"], facts["height"]
     report.line(result_line(job.name, image.size, len(data), seconds, whole))
-    for text in damage:
+    for text in damage[:TOLD]:
         report.note(job.name, text)
+    if len(damage) > TOLD:
+        report.note(job.name, f"and {len(damage) - TOLD} more")
     if damage:
-        filled = f"; filled from around them: {' '.join(map(str, blocks))}" if blocks else ""
+        numbers = " ".join(map(str, blocks[:TOLD])) + (" .." if len(blocks) > TOLD else "")
+        filled = f"; filled from around them: {numbers}" if blocks else ""
         intact = f"{facts['blocks'] - len(blocks)} of {facts['blocks']} blocks"
         raise NlaicError(f"damaged, what is intact is written ({intact}){filled}")
