@@ -9,7 +9,6 @@ Graphs hold no parameters. Any weights of the same architecture and settings can
 trained anew need no graphs of their own; the places (file, offset, length) are for other programs.
 """
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
-from nlaic.weights import FILTERS, PINNED, Weights, weights_folders
+from nlaic.weights import FILTERS, Weights, read_checked, weights_folders
 
 SUFFIX = ".onnx.zip"
 MANIFEST = "manifest.json"
@@ -68,10 +67,7 @@ def read_graphs(path: Path) -> Graphs:
     Raises:
         NlaicError: if it is none, or one of the package's with a wrong hash.
     """
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if PINNED.get(path.name, digest) != digest:
-        raise NlaicError(f"graphs {path}: SHA-256 is {digest[:16]}…, expected {PINNED[path.name][:16]}…")
+    data = read_checked(path)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             manifest = json.loads(archive.read(MANIFEST))

@@ -63,11 +63,16 @@ ENCODING = ("g_a.", "h_a.", "encoder.", "discriminator.")
 
 CODECS = ("1",)  # ids of the codecs that this program decodes
 
-# SHA-256 of the files that come with the package, by file name: weights and their ONNX graphs (`nlaic.graphs`).
+# SHA-256 of the files that come with the package, by file name: weights of codecs, of filters (`nlaic.classic.weights`)
+# and of the JPEG encoder (`nlaic.classic.jpeg.model`), and ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
+    "jpeg-84bd20ce.safetensors": "84bd20cee9943b1b8b7ee2ac6a00e38b1614a9c45ae7edf9158b1c5ce21d9d30",
     "light-58f54f4d.safetensors": "58f54f4d035b46b18c4c4555f8be35e4f3921596585aa0214e5c8ad75364e5e1",
-    "restore-light-jpeg-bd95113a.onnx.zip": "e4397c4129d95ace4d786b1d82959b6f0a2ee0bbe163f027b5543ff65f5fcefb",
     "light-58f54f4d.onnx.zip": "c7354f214cb562388264d515ba450c5c8960261f60f72602468a389773d49ff1",
+    "restore-light-heic-0ba0f5ab.safetensors": "0ba0f5ab12462942f22e621d7cd7feb2dae668028219a7566ca8cab90dc6859a",
+    "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
+    "restore-light-jpeg-bd95113a.onnx.zip": "e4397c4129d95ace4d786b1d82959b6f0a2ee0bbe163f027b5543ff65f5fcefb",
+    "restore-light-webp-5935c01f.safetensors": "5935c01fce91c8095b7b41a136f9490f7a9aa32d3ac50ab7531b40432f51bb4c",
 }
 
 
@@ -163,23 +168,46 @@ def _in_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
+def read_checked(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        NlaicError: if it is missing, or one of the package's with a wrong hash.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise NlaicError(f"weights {path}: {error.strerror or error}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if (expected := PINNED.get(path.name, digest)) != digest:
+        raise NlaicError(f"weights {path}: SHA-256 is {digest[:16]}…, expected {expected[:16]}…")
+    return data
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors by name and metadata of a safetensors file.
+
+    Raises:
+        NlaicError: if it is missing, not such a file, or one of the package's with a wrong hash.
+    """
+    if path.name in PINNED:
+        read_checked(path)
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise NlaicError(f"weights {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise NlaicError(f"weights {path}: not a safetensors file ({error})") from error
+
+
 def read_weights(path: Path) -> Weights:
     """Read a weights file.
 
     Raises:
         NlaicError: if it is missing, not a weights file, or one of the package's with a wrong hash.
     """
-    try:
-        data_hash = hashlib.sha256(path.read_bytes()).hexdigest() if path.name in PINNED else None
-        if data_hash and data_hash != PINNED[path.name]:
-            raise NlaicError(f"weights {path}: SHA-256 is {data_hash[:16]}…, expected {PINNED[path.name][:16]}…")
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise NlaicError(f"weights {path}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise NlaicError(f"weights {path}: not a safetensors file ({error})") from error
+    tensors, metadata = read_tensors(path)
     if missing := {"architecture", "settings", "skip"} - set(metadata):
         raise NlaicError(f"weights {path}: not made by nlaic, metadata lacks {', '.join(sorted(missing))}")
     return Weights(tensors, metadata, path)

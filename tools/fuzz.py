@@ -238,7 +238,8 @@ def with_atheris(arguments: argparse.Namespace) -> None:
     with atheris.instrument_imports(include=["nlaic"]):
         one = load()
     start = seeds()
-    arguments.corpus.mkdir(parents=True, exist_ok=True)
+    for folder in (arguments.corpus, arguments.found):
+        folder.mkdir(parents=True, exist_ok=True)
     for data in start:
         (arguments.corpus / f"seed-{zlib.crc32(data):08x}").write_bytes(data)
     guard = Guard(one, arguments.found)
@@ -255,6 +256,7 @@ def with_atheris(arguments: argparse.Namespace) -> None:
 
     words = [sys.argv[0], str(arguments.corpus), f"-max_total_time={round(60 * arguments.minutes)}", "-max_len=65536"]
     words += [f"-seed={arguments.seed + 1}", f"-timeout={round(SECONDS)}", "-print_final_stats=1", "-reduce_inputs=0"]
+    words.append(f"-artifact_prefix={arguments.found}/")
     atheris.Setup(words, each, custom_mutator=custom)
     atheris.Fuzz()
 

@@ -21,6 +21,7 @@ from nlaic.errors import FormatError, NlaicError
 from nlaic.picture import normalized
 from nlaic.sections import alpha_of, completed, sections_of
 from nlaic.tiles import region_box
+from nlaic.weights import read_weights
 
 if TYPE_CHECKING:
     from nlaic.classic.restore import Restorer
@@ -206,10 +207,10 @@ class BaseDecoder:
 
     def _filter(self, model_id: bytes) -> "Restorer":
         from nlaic.classic.restore import Restorer
-        from nlaic.classic.weights import find_filter_by_id, read_filter
+        from nlaic.classic.weights import find_filter_by_id
 
         if model_id not in self._filters:
-            weights = read_filter(Path(self.model)) if self.model else find_filter_by_id(model_id)
+            weights = read_weights(Path(self.model)) if self.model else find_filter_by_id(model_id)
             if weights.model_id != model_id:
                 got = weights.model_id.hex()
                 raise FormatError(f"the file is of filter {model_id.hex()}, but weights {self.model} are filter {got}")

@@ -6,7 +6,6 @@ trained behind, `qualities` (JSON) the lowest and the highest of its settings. T
 the model id of its weights.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,25 +15,6 @@ from nlaic.weights import FILTERS as FOLDER
 from nlaic.weights import SUFFIX, Weights, read_weights, weights_folders
 
 CODEC = "filter"  # in the place of a codec id
-
-# SHA-256 of the files that come with the package, by file name.
-PINNED: dict[str, str] = {
-    "restore-light-heic-0ba0f5ab.safetensors": "0ba0f5ab12462942f22e621d7cd7feb2dae668028219a7566ca8cab90dc6859a",
-    "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
-    "restore-light-webp-5935c01f.safetensors": "5935c01fce91c8095b7b41a136f9490f7a9aa32d3ac50ab7531b40432f51bb4c",
-}
-
-
-def read_filter(path: Path) -> Weights:
-    """Read a filter's weights.
-
-    Raises:
-        NlaicError: if the file is missing, no weights file, or one of the package's with a wrong hash.
-    """
-    expected = PINNED.get(path.name)
-    if expected and path.is_file() and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != expected:
-        raise NlaicError(f"weights {path}: SHA-256 is {found[:16]}…, expected {expected[:16]}…")
-    return read_weights(path)
 
 
 def find_filter(name: str, source: str) -> Weights:
@@ -49,12 +29,12 @@ def find_filter(name: str, source: str) -> Weights:
     """
     path = Path(name)
     if path.suffix == SUFFIX or path.is_file():
-        return read_filter(path)
+        return read_weights(path)
     if name not in NUMBERS:
         raise NlaicError(f"filter must be one of {', '.join(NUMBERS)}, or a {SUFFIX} file, but got {name!r}")
     for candidate in _candidates():
         if candidate.stem.rpartition("-")[0] == f"{name}-{source}":
-            return read_filter(candidate)
+            return read_weights(candidate)
     others = filters_for(source)
     there = f"there are {', '.join(others)}" if others else "there is no filter behind it"
     raise NlaicError(f"no weights of filter {name} for {source}: {there}")
@@ -73,7 +53,7 @@ def find_filter_by_id(model_id: bytes) -> Weights:
         NlaicError: if they are not there.
     """
     for candidate in _candidates():
-        weights = read_filter(candidate)
+        weights = read_weights(candidate)
         if weights.model_id == model_id:
             return weights
     raise NlaicError(f"no filter with id {model_id.hex()} in {_places()}; --no-filter shows the picture without it")

@@ -1,6 +1,5 @@
 """The filters that ship: pinned, small, found, and better than nothing on photographs that are none of Kodak's."""
 
-import hashlib
 from io import BytesIO
 
 import numpy as np
@@ -10,9 +9,10 @@ from PIL import Image
 from nlaic.classic.base import BASES
 from nlaic.classic.coders import MissingError
 from nlaic.classic.restore import Restorer
-from nlaic.classic.weights import FOLDER, PINNED, filters_for, find_filter, find_filter_by_id, read_filter
+from nlaic.classic.weights import FOLDER, filters_for, find_filter, find_filter_by_id
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
+from nlaic.weights import PINNED, read_weights
 
 SHIPPED = sorted((resource_folder("weights") / FOLDER).glob("*.safetensors"))
 
@@ -25,8 +25,8 @@ def photographs():
     ]
 
 
-def test_what_ships_is_pinned_and_small():
-    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in SHIPPED} == PINNED
+def test_what_ships_is_small():
+    assert SHIPPED
     light = [path.stat().st_size for path in SHIPPED if path.name.startswith(("restore-light", "svac2"))]
     assert sum(light) <= 2e6 and sum(path.stat().st_size for path in SHIPPED) - sum(light) <= 8e6
 
@@ -34,9 +34,9 @@ def test_what_ships_is_pinned_and_small():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_ships_is_found_and_helps(path, photographs, monkeypatch):
     monkeypatch.delenv("NLAIC_WEIGHTS", raising=False)
-    weights = read_filter(path)
+    weights = read_weights(path)
     base = BASES[weights.metadata["source"]]
-    assert path.stem.endswith(PINNED[path.name][:8]) and weights.architecture in filters_for(base.name)
+    assert weights.architecture in filters_for(base.name)
     assert find_filter(weights.architecture, base.name).model_id == weights.model_id
     assert find_filter_by_id(weights.model_id).path == path
     try:
@@ -57,4 +57,4 @@ def test_a_file_that_was_changed_is_refused(tmp_path, monkeypatch):
     path.write_bytes(BytesIO(b"something else").getvalue())
     monkeypatch.setitem(PINNED, path.name, "0" * 64)
     with pytest.raises(NlaicError, match=r"SHA-256 is .*, expected 0000"):
-        read_filter(path)
+        read_weights(path)

@@ -9,7 +9,6 @@ Metadata: `architecture`, `jpeg`; `S.lambdas`, the weight on the squared error (
 lowest and the highest quality; `S.settings`, and what there is to know about the training.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from nlaic.classic.jpeg.attention import Attention
 from nlaic.classic.jpeg.blocks import SUBSAMPLINGS
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
+from nlaic.weights import read_tensors
 
 if TYPE_CHECKING:
     from nlaic.classic.jpeg.vgg import VggMaps
@@ -33,10 +32,6 @@ if TYPE_CHECKING:
 ARCHITECTURE = "jpeg"
 LARGEST = 255  # of a table's entries in a baseline file
 NAME = "jpeg"
-# SHA-256 of the file that comes with the package, by file name.
-PINNED: dict[str, str] = {
-    "jpeg-84bd20ce.safetensors": "84bd20cee9943b1b8b7ee2ac6a00e38b1614a9c45ae7edf9158b1c5ce21d9d30",
-}
 
 
 @dataclass(frozen=True)
@@ -118,17 +113,7 @@ def load(name_or_file: str = NAME) -> Model:
         if not found:
             raise NlaicError(f"no weights named {NAME!r} came with this package; --model takes a file of nlaic-train")
         path = found[0]
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != PINNED.get(path.name, digest):
-            raise NlaicError(f"weights {path}: SHA-256 is {digest[:16]}…, expected {PINNED[path.name][:16]}…")
-        with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise NlaicError(f"weights {path}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise NlaicError(f"weights {path}: not a safetensors file ({error})") from error
+    tensors, metadata = read_tensors(path)
     if metadata.get("architecture") != ARCHITECTURE:
         raise NlaicError(f"weights {path}: not of stage jpeg (architecture {metadata.get('architecture')!r})")
     return Model(tensors, metadata)
