@@ -83,8 +83,8 @@ region = ranged(
 )
 
 
-def add_file_options(parser: Parser) -> None:
-    """Inputs, output, and how to run, the same for compressing and decompressing."""
+def add_place_options(parser: Parser) -> None:
+    """Inputs, output and what may be overwritten, the same for all that make a file of a file."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder (with -r), or - for standard input")
     parser.add_argument("-o", "--output", metavar="OUT|DIR", help="file, folder, or -; default: beside the input")
     parser.add_argument(
@@ -93,6 +93,12 @@ def add_file_options(parser: Parser) -> None:
         action="store_true",
         help="take what is in folders and folders below; what is there already is not done again",
     )
+    parser.add_argument("--force", action="store_true", help="overwrite what exists")
+    parser.add_argument("--quiet", action="store_true", help="only errors")
+
+
+def add_run_options(parser: Parser) -> None:
+    """What runs the networks; see `execution`."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
     parser.add_argument(
         "--engine",
@@ -109,8 +115,6 @@ def add_file_options(parser: Parser) -> None:
         default="auto",
         help="default: fp32 by ONNX Runtime, the fastest by torch",
     )
-    parser.add_argument("--force", action="store_true", help="overwrite what exists")
-    parser.add_argument("--quiet", action="store_true", help="only errors")
 
 
 def add_max_pixels(parser: Parser) -> None:

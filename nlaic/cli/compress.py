@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def make_parser() -> command.Parser:
     """The options."""
     parser = command.Parser(NAME, "Compress pictures. MP/s is the codec's own time, without reading and writing.")
-    command.add_file_options(parser)
+    command.add_place_options(parser)
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
         "-q",
@@ -87,6 +87,7 @@ def make_parser() -> command.Parser:
         help="many pictures at once, a thread each (--threads of them): in processes here, or on the Ray cluster of "
         "$RAY_ADDRESS; what is there already is not done again, as with -r",
     )
+    command.add_run_options(parser)
     return parser
 
 

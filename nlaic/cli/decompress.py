@@ -33,7 +33,7 @@ def make_parser() -> command.Parser:
         "Decompress .nlaic files. The suffix of OUT decides the format (png jpg webp avif tiff bmp ppm), "
         "PNG where there is none. MP/s is the codec's own time, without reading and writing.",
     )
-    command.add_file_options(parser)
+    command.add_place_options(parser)
     parser.add_argument("--model", metavar="FILE", help="weights; default: found by the id in each file")
     parser.add_argument(
         "--realism",
@@ -57,6 +57,7 @@ def make_parser() -> command.Parser:
         "--extract-base", action="store_true", help="write the base codec's own file (.jpg, .heic, ..), for any viewer"
     )
     command.add_max_pixels(parser)
+    command.add_run_options(parser)
     return parser
 
 

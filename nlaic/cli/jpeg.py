@@ -25,14 +25,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def make_parser() -> command.Parser:
     """The options."""
     parser = command.Parser(NAME, "Make JPEG files, smaller ones: the decoder stays what everybody has.")
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder (with -r), or - for standard input")
-    parser.add_argument("-o", "--output", metavar="OUT|DIR", help="file, folder, or -; default: beside the input")
-    parser.add_argument(
-        "-r",
-        "--recursive",
-        action="store_true",
-        help="take what is in folders and folders below; what is there already is not done again",
-    )
+    command.add_place_options(parser)
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
         "-q", "--quality", type=command.quality, default=50.0, help="0 to 100 in steps of 0.1; default: 50"
@@ -58,8 +51,6 @@ def make_parser() -> command.Parser:
         help="by what bits cost, by the attention network as in the paper, or to the nearest",
     )
     parser.add_argument("--model", default="jpeg", metavar="FILE", help="weights of stage jpeg; default: what ships")
-    parser.add_argument("--force", action="store_true", help="overwrite what exists")
-    parser.add_argument("--quiet", action="store_true", help="only errors")
     return parser
 
 

@@ -36,7 +36,7 @@ def make_parser() -> command.Parser:
         "Undo some of what JPEG and other codecs did to pictures, as far as it can be guessed. The suffix of OUT "
         "decides the format (png jpg webp avif tiff bmp ppm), PNG where there is none.",
     )
-    command.add_file_options(parser)
+    command.add_place_options(parser)
     parser.add_argument("--model", default="restore-light", metavar="NAME|FILE", help="filter; default: restore-light")
     parser.add_argument(
         "--source",
@@ -48,6 +48,7 @@ def make_parser() -> command.Parser:
     parser.add_argument(
         "--block", type=command.block_size, default=(512, 512), metavar="WxH", help="multiples of 64; default: 512x512"
     )
+    command.add_run_options(parser)
     return parser
 
 

@@ -143,19 +143,14 @@ def filter_weights(network: nn.Module, config: dict[str, Any], metadata: dict[st
 
 
 class FilterReport(Report):
-    """Print a line every few minutes, with PSNR of held-out pictures before the filter and after it."""
+    """PSNR of held-out pictures before the filter and after it."""
 
-    def __init__(self, held_out: Pictures, minutes: float, folder: Path) -> None:
-        nothing = Pictures(held_out.pixels, [], [])
-        super().__init__(nothing, minutes, self._no_snapshot, folder)
+    def __init__(self, held_out: Pictures, minutes: float) -> None:
+        super().__init__(minutes)
         self.pairs = [_pair(held_out, number) for number in range(len(held_out))]
 
-    @staticmethod
-    def _no_snapshot() -> Weights:
-        raise NotImplementedError("a filter's report makes no files")
-
     def look(self, trainer: pl.Trainer, module: Any) -> str:
-        """See `Report`."""
+        """Means over the pictures."""
         return held_out_line(copy.deepcopy(module.mean["filter"]).float().cpu(), self.pairs)
 
 
@@ -170,4 +165,4 @@ def held_out_line(network: nn.Module, pairs: list[tuple[Tensor, Tensor, float]])
         values.append([float(-10 * torch.log10(_mse(x, original).mean())) for x in (coded, filtered)])
     before, after = np.mean(values, axis=0)
     worse = sum(b < a for a, b in values)
-    return f"  held out {before:.2f} to {after:.2f} dB ({after - before:+.3f}), worse {worse} of {len(values)}"
+    return f"held out {before:.2f} to {after:.2f} dB ({after - before:+.3f}), worse {worse} of {len(values)}"

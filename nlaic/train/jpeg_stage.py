@@ -16,11 +16,11 @@ from nlaic.classic.jpeg.encoder import Options, encode
 from nlaic.classic.jpeg.model import ARCHITECTURE, Model, load
 from nlaic.errors import NlaicError
 from nlaic.nets.jpeg import Jpeg, JpegSettings, VggAttention
-from nlaic.train.callbacks import shown
 from nlaic.train.data import Pictures
 from nlaic.train.jpeg import JpegLoss, JpegObjective
 from nlaic.train.jpeg_polish import polished
 from nlaic.train.perceptual import Pretrained, find, read
+from nlaic.train.report import Report
 from nlaic.train.setup import Plan, settings_from
 from nlaic.train.stages import Stage
 from nlaic.whole import write_whole
@@ -113,36 +113,25 @@ def write(model: Model, out: Path) -> Path:
     return out
 
 
-class JpegReport(pl.Callback):
-    """A line every few minutes: the losses' means, and real files of held-out pictures, rate and PSNR."""
+class JpegReport(Report):
+    """Real files of held-out pictures, `bpp:PSNR` at a few qualities, with the rounding of the training."""
 
     def __init__(
-        self, held_out: Pictures, minutes: float, snapshot: Callable[[], Model], subsampling: str, count: int = 6
+        self, held_out: Pictures, minutes: float, snapshot: Callable[[], Model], subsampling: str, pictures: int = 6
     ) -> None:
-        self.subsampling = subsampling
-        self.pictures = [np.ascontiguousarray(held_out[n]) for n in range(min(count, len(held_out)))]
-        self.minutes, self.snapshot, self.due = minutes, snapshot, 0.0
+        super().__init__(minutes)
+        self.snapshot, self.subsampling = snapshot, subsampling
+        self.pictures = [np.ascontiguousarray(held_out[n]) for n in range(min(pictures, len(held_out)))]
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
-        """Report when due."""
-        self.due = self.due or module.seconds + 60 * self.minutes
-        if module.seconds < self.due:
-            return
-        if trainer.is_global_zero:
-            means = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            line = f"{module.seconds / 60:6.1f} min {module.steps:7d} steps  {shown(means)}"
-            print(f"{line}  {' '.join(self.curve())}", flush=True)
-        module.restart_clock()  # looking is not training
-        self.due = module.seconds + 60 * self.minutes
-
-    def curve(self) -> list[str]:
-        """`bpp:PSNR` at a few qualities, with the rounding of the training."""
+    def look(self, trainer: pl.Trainer, module: Any) -> str:
+        """Means over the pictures."""
         model, points = self.snapshot(), []
         for quality in LOOKED_AT if self.pictures else ():
-            both = [_point(picture, model, quality, self.subsampling) for picture in self.pictures]
-            bpp, psnr = np.mean(both, axis=0)
+            bpp, psnr = np.mean(
+                [_point(picture, model, quality, self.subsampling) for picture in self.pictures], axis=0
+            )
             points.append(f"{bpp:.3f}:{psnr:.2f}")
-        return points
+        return " ".join(points)
 
 
 def _point(picture: np.ndarray, model: Model, quality: float, subsampling: str) -> tuple[float, float]:

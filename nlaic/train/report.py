@@ -1,5 +1,6 @@
 """A look at the run now and then: means of what is watched, held-out pictures through real files, a grid to see."""
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,25 +42,17 @@ class Point:
         return f"{estimate}{self.bpp:.3f}:{self.psnr:.2f}"
 
 
-class Report(pl.Callback):
-    """Print a line and draw a grid every few minutes.
+class Report(pl.Callback, ABC):
+    """Every few minutes a line of what is watched, the means since the last one.
 
     Args:
-        held_out: pictures to code, where an entropy coder is installed.
         minutes: between two lines.
-        snapshot: makes weights of what the run has learned so far.
-        folder: for the grids.
-        pictures: how many.
     """
 
     LEFT_OUT = ("rate", "grad_norm")
 
-    def __init__(
-        self, held_out: Pictures, minutes: float, snapshot: Callable[[], Weights], folder: Path, pictures: int = 6
-    ) -> None:
-        self.minutes, self.snapshot, self.folder = minutes, snapshot, folder
-        count = min(pictures, len(held_out))
-        self.pictures = [whole(held_out[n]) for n in range(count)]
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
         self.due, self.sums, self.count, self.since = 0.0, defaultdict[str, float](float), 0, 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
@@ -71,20 +64,43 @@ class Report(pl.Callback):
             self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
         if module.seconds >= self.due:
             if trainer.is_global_zero:
-                self.report(trainer, module)
+                print("  ".join(filter(None, [self.line(module), self.look(trainer, module)])), flush=True)
             module.restart_clock()  # looking is not training
             self.sums, self.count = defaultdict(float), 0
             self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
 
-    def report(self, trainer: pl.Trainer, module: Any) -> None:
-        """Print the line, log the curve, draw the grid."""
+    def line(self, module: Any) -> str:
+        """How far, how fast, and the means."""
         speed = self.count * module.sampling.batch / (module.seconds - self.since)
         means = {name: total / self.count for name, total in self.sums.items() if name not in self.LEFT_OUT}
-        line = f"{module.seconds / 60:6.1f} min {module.steps:7d} steps {speed:5.1f} patches/s  {shown(means)}"
-        print(line + self.look(trainer, module), flush=True)
+        return f"{module.seconds / 60:6.1f} min {module.steps:7d} steps {speed:5.1f} patches/s  {shown(means)}"
+
+    @abstractmethod
+    def look(self, trainer: pl.Trainer, module: Any) -> str:
+        """See what has become of held-out pictures; the end of the line, empty where there are none."""
+
+
+class CodecReport(Report):
+    """Held-out pictures through real files, and a grid to see.
+
+    Args:
+        held_out: pictures to code, where an entropy coder is installed.
+        minutes: between two lines.
+        snapshot: makes weights of what the run has learned so far.
+        folder: for the grids.
+        pictures: how many.
+    """
+
+    def __init__(
+        self, held_out: Pictures, minutes: float, snapshot: Callable[[], Weights], folder: Path, pictures: int = 6
+    ) -> None:
+        super().__init__(minutes)
+        self.snapshot, self.folder = snapshot, folder
+        count = min(pictures, len(held_out))
+        self.pictures = [whole(held_out[n]) for n in range(count)]
 
     def look(self, trainer: pl.Trainer, module: Any) -> str:
-        """Code the held-out pictures, draw the grid; the end of the line."""
+        """Code the held-out pictures at a few qualities, draw the grid."""
         if not self.pictures:
             return ""
         weights = self.snapshot()
@@ -96,7 +112,7 @@ class Report(pl.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(curve, module.steps)
         self.draw(codec, realism, trainer, module.steps)
-        return "  " + " ".join(map(str, points))
+        return " ".join(map(str, points))
 
     def curve(self, codec: Codec, net: HyperpriorVAE | None, realism: float) -> list[Point]:
         """Real files at six qualities; with a network also what it thinks they take."""

@@ -19,7 +19,7 @@ from nlaic.train.data import Pictures, load_pictures
 from nlaic.train.filters import FilterReport, coded_pictures, restoration
 from nlaic.train.objectives import Objective
 from nlaic.train.outcome import exported, write
-from nlaic.train.report import Report
+from nlaic.train.report import CodecReport, Report
 from nlaic.train.setup import LATER, Plan, compile_networks, first_stage, make_plan, start_from
 from nlaic.train.stages import Budget, Stage
 from nlaic.weights import user_folder
@@ -74,7 +74,7 @@ def run(config: dict[str, Any]) -> Path | None:
     if trainer.is_global_zero:
         weights = exported(module, config, plan, held_out if len(held_out) else kept[0][0])
         if isinstance(report, FilterReport):
-            print(f"{module.steps} steps{report.look(trainer, module)}")
+            print(f"{module.steps} steps  {report.look(trainer, module)}")
         return write(weights, out)
     return out
 
@@ -116,15 +116,15 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     return module
 
 
-def _report(config: dict[str, Any], plan: Plan, module: Stage, held_out: Pictures, folder: Path) -> pl.Callback:
+def _report(config: dict[str, Any], plan: Plan, module: Stage, held_out: Pictures, folder: Path) -> Report:
     """The callback that tells of the run."""
     minutes = config["report_minutes"]
     if plan.stage == "jpeg":
         subsampling = config["model"]["settings"]["subsampling"]
         return jpeg_stage.JpegReport(held_out, minutes, lambda: jpeg_stage.exported(module, config, plan), subsampling)
     if plan.stage == "restore":
-        return FilterReport(held_out, minutes, folder / "grids")
-    return Report(held_out, minutes, lambda: exported(module, config, plan), folder / "grids")
+        return FilterReport(held_out, minutes)
+    return CodecReport(held_out, minutes, lambda: exported(module, config, plan), folder / "grids")
 
 
 def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
