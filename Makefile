@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet -c constraints.txt
 IMAGE  ?=
-ALL     = export,train,eval,classic,cluster,dev
+ALL     = fast,export,train,eval,classic,cluster,dev
 
 .PHONY: demo test lint types wheel clean
 

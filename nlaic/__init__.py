@@ -56,7 +56,8 @@ def load(
         threads: of the processor, in all; None leaves it to the engine. More than there are processors are not used.
         precision: of the transforms: `fp32`, `bf16`, `fp16`, or `auto`, what is fastest with the engine; what is
             decoded from a file before the transforms does not depend on it.
-        engine: `onnx` (ONNX Runtime), `torch`, or `auto`: torch on a GPU or where it is asked for by another argument.
+        engine: `onnx` (ONNX Runtime), `openvino`, `torch`, or `auto`: `onnx`, and torch on a GPU or where another
+            argument asks for it.
 
     Raises:
         NlaicError: if there are no such weights; it names the places looked at.

@@ -20,18 +20,26 @@ if TYPE_CHECKING:
     from nlaic.graphs import Graphs
 
 EFFORT_TORCH = 8  # from this effort on a picture is searched by gradients, which torch alone has
-ENGINES = ("auto", "onnx", "torch")
+ENGINES = ("auto", "onnx", "openvino", "torch")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
-PACKAGES = {"onnx": "onnxruntime", "torch": "torch"}
-FOR = {"onnx": "which needs no torch", "torch": "which GPUs, bf16, fp16 and efforts 8 and 9 need"}
-INSTALL = {"onnx": "pip install onnxruntime", "torch": "pip install 'nlaic[torch]'"}
+PACKAGES = {"onnx": ("onnxruntime",), "openvino": ("openvino", "onnx"), "torch": ("torch",)}
+FOR = {
+    "onnx": "which needs no torch",
+    "openvino": "which is the fastest on processors",
+    "torch": "which GPUs, fp16 and efforts 8 and 9 need",
+}
+INSTALL = {
+    "onnx": "pip install onnxruntime",
+    "openvino": "pip install 'nlaic[fast]'",
+    "torch": "pip install 'nlaic[torch]'",
+}
 
 
 class Engine(Protocol):
     """The transforms of one codec. y and mean are float32 [C, h, w] in steps where not said otherwise."""
 
-    name: str  # onnx or torch
+    name: str  # one of ENGINES
     device: Any  # as its library names it
     precision: str  # of the transforms: fp32, bf16 or fp16
     boundary: BoundaryFilter | None  # where the weights hold one
@@ -74,11 +82,11 @@ class Execution:
         threads: of the processor, in all, and never more than it has; None: as many as the engine thinks right, and a
             worker beside them.
         precision: `fp32`, `bf16` or `fp16`, of g_a, g_s and the boundary filter; `auto`: bf16 where it is faster
-            (torch alone).
+            (torch and OpenVINO).
         channels_last: memory format of torch's convolutions; None: where bf16 or fp16 is used.
-        engine: `onnx` (ONNX Runtime, on the processor), `torch`, or `auto`: torch for a GPU, for precisions and
-            formats that are its own, and where ONNX Runtime is not installed or has no graphs for the weights; else
-            `onnx`.
+        engine: `onnx` (ONNX Runtime) and `openvino`, on the processor, `torch`, or `auto`: torch for a GPU, for a
+            precision but fp32 or a format that is asked for, and where neither of the others is installed or the
+            weights have no graphs; else `onnx`, which starts faster than `openvino` and runs slower.
     """
 
     device: str = "auto"
@@ -91,19 +99,20 @@ class Execution:
         for name, allowed in (("device", DEVICES), ("precision", PRECISIONS), ("engine", ENGINES)):
             if getattr(self, name) not in allowed:
                 raise NlaicError(f"{name} must be one of {', '.join(allowed)}, but got {getattr(self, name)!r}")
-        if self.engine == "onnx" and self._only_torch:
+        beyond = self.device == "cuda" or self.channels_last is not None
+        if self.engine == "onnx" and (beyond or self.precision not in ("auto", "fp32")):
             raise NlaicError("the onnx engine runs on the processor in fp32; use --engine torch")
-
-    @property
-    def _only_torch(self) -> bool:
-        return self.device == "cuda" or self.precision in ("bf16", "fp16") or self.channels_last is not None
+        if self.engine == "openvino" and beyond:
+            raise NlaicError("the openvino engine runs on the processor; use --engine torch")
 
     def chosen(self) -> str:
-        """The engine, `onnx` or `torch`."""
+        """The engine: `onnx`, `openvino` or `torch`."""
         if self.engine != "auto":
             return self.engine
         gpu = self.device == "auto" and is_installed("torch") and shutil.which("nvidia-smi") is not None
-        return "torch" if self._only_torch or gpu or not is_installed("onnx") else "onnx"
+        if gpu or self.device == "cuda" or self.channels_last is not None or self.precision not in ("auto", "fp32"):
+            return "torch"
+        return next((engine for engine in ("onnx", "openvino") if is_installed(engine)), "torch")
 
 
 def engine_for(effort: int) -> str:
@@ -112,8 +121,8 @@ def engine_for(effort: int) -> str:
 
 
 def is_installed(engine: str) -> bool:
-    """Whether the package of an engine is there; it is not imported."""
-    return importlib.util.find_spec(PACKAGES[engine]) is not None
+    """Whether the packages of an engine are there; they are not imported."""
+    return all(importlib.util.find_spec(package) is not None for package in PACKAGES[engine])
 
 
 def open_engine(weights: Weights, execution: Execution | None = None) -> Engine:
@@ -125,27 +134,27 @@ def open_engine(weights: Weights, execution: Execution | None = None) -> Engine:
     execution = execution or Execution()
     graphs = choose_graphs(weights, execution)
     if graphs:
-        from nlaic.onnx_engine import OnnxEngine
+        from nlaic.graph_engine import open_graphs
 
-        return OnnxEngine(weights, execution, graphs)
+        return open_graphs(weights, execution, graphs)
     from nlaic.torch_engine import TorchEngine
 
     return TorchEngine(weights, execution)
 
 
 def choose_graphs(weights: Weights, execution: Execution) -> "Graphs | None":
-    """The graphs of some weights where ONNX Runtime is to run them; None for torch.
+    """The graphs of some weights where `nlaic.graph_engine` is to run them; None for torch.
 
     Raises:
-        NlaicError: if what is asked for is not installed, or ONNX Runtime is and there are no graphs.
+        NlaicError: if what is asked for is not installed, or needs graphs and there are none.
     """
     from nlaic.graphs import find_graphs
 
     engine = execution.chosen()
     if not is_installed(engine):
         raise NlaicError(f"the {engine} engine is not installed, {FOR[engine]}: {INSTALL[engine]}")
-    graphs = find_graphs(weights) if engine == "onnx" else None
-    if engine == "onnx" and not graphs and (execution.engine == "onnx" or not is_installed("torch")):
+    graphs = find_graphs(weights) if engine != "torch" else None
+    if engine != "torch" and not graphs and (execution.engine != "auto" or not is_installed("torch")):
         where = weights.path or "FILE"
         raise NlaicError(f"no ONNX graphs for weights {where}: run nlaic-export {where}, or {INSTALL['torch']}")
     return graphs

@@ -1,4 +1,4 @@
-"""ONNX Runtime against torch: the same transforms, files that open in each other; graphs that hold no parameters."""
+"""ONNX Runtime and OpenVINO against torch: the same transforms, the same files; graphs that hold no parameters."""
 
 import io
 import json
@@ -22,7 +22,6 @@ from nlaic.export import export, save_weights, with_network
 from nlaic.graphs import MANIFEST, SUFFIX, Graphs, find_graphs, read_graphs
 from nlaic.nets.light import LightSettings, build_light
 from nlaic.nets.paper import PaperSettings, build_paper, start_paper
-from nlaic.onnx_engine import FAILURES
 from nlaic.onnx_export import export_graphs
 from nlaic.resources import resource_folder
 from nlaic.weights import ENCODING, PINNED, Weights, find_weights, read_weights
@@ -34,6 +33,11 @@ SHIPPED = sorted(resource_folder("weights").rglob(f"*{SUFFIX}"))
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     return find_weights("light")
+
+
+@pytest.fixture(scope="module", params=["onnx", "openvino"])
+def graph_codec(weights, request) -> Codec:
+    return Codec(weights, open_engine(weights, Execution("cpu", 1, "fp32", engine=request.param)))
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +55,23 @@ def pixels(codec, data, **options):
 
 
 @pytest.mark.parametrize("effort", [1, 2, 3, 5, 7])
-def test_files_of_either_open_in_the_other(effort, onnx_codec, torch_codec):
+def test_files_of_either_open_in_the_other(effort, graph_codec, torch_codec):
     picture = smooth_picture(300, 200, seed=effort)
-    files = [codec.compress(picture, 55, effort=effort, block=(192, 128)) for codec in (onnx_codec, torch_codec)]
+    files = [codec.compress(picture, 55, effort=effort, block=(192, 128)) for codec in (graph_codec, torch_codec)]
     assert abs(len(files[0]) - len(files[1])) <= 0.002 * len(files[0])
     for data in files:
-        assert np.abs(pixels(onnx_codec, data) - pixels(torch_codec, data)).max() <= 1
+        assert np.abs(pixels(graph_codec, data) - pixels(torch_codec, data)).max() <= 1
         part = {"region": (150, 90, 100, 60), "boundary_filter": False}
-        assert np.abs(pixels(onnx_codec, data, **part) - pixels(torch_codec, data, **part)).max() <= 1
+        assert np.abs(pixels(graph_codec, data, **part) - pixels(torch_codec, data, **part)).max() <= 1
 
 
-def test_narrow_blocks_and_strips(onnx_codec, torch_codec):
+def test_narrow_blocks_and_strips(graph_codec, torch_codec):
     data = torch_codec.compress(smooth_picture(150, 210, seed=3), 30, effort=1, block=(64, 64))
-    assert np.abs(pixels(onnx_codec, data) - pixels(torch_codec, data)).max() <= 1
+    assert np.abs(pixels(graph_codec, data) - pixels(torch_codec, data)).max() <= 1
 
 
-def test_the_second_decoder_and_what_lies_between(weights, torch_codec):
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_the_second_decoder_and_what_lies_between(engine, weights, torch_codec):
     torch.manual_seed(1)
     other = build_light(LightSettings()).g_s  # far from the first: a mistake would show
     both = with_network(weights, "g_s_perceptual", other, {})
@@ -74,7 +79,7 @@ def test_the_second_decoder_and_what_lies_between(weights, torch_codec):
     graphs = find_graphs(weights)
     codecs = [
         Codec(both, open_engine(both, Execution("cpu", 1, "fp32", engine="torch"))),
-        Codec(Weights(both.tensors, both.metadata), open_engine(both, Execution("cpu", 1, engine="onnx"))),
+        Codec(Weights(both.tensors, both.metadata), open_engine(both, Execution("cpu", 1, "fp32", engine=engine))),
     ]
     assert graphs and graphs.fit(both) and not (pixels(codecs[0], data) != pixels(torch_codec, data)).any()
     for realism in (0.0, 0.3, 1.0):
@@ -83,35 +88,49 @@ def test_the_second_decoder_and_what_lies_between(weights, torch_codec):
         assert realism == 0 or np.abs(second - pixels(codecs[1], data)).max() > 1
 
 
-def test_efforts_of_torch_say_so(onnx_codec):
+def test_openvino_in_its_own_precision(weights, torch_codec):
+    """bf16 where there are instructions for it: a few levels here and there, never the symbols."""
+    fast = Codec(weights, open_engine(weights, Execution("cpu", 1, engine="openvino")))
+    picture = smooth_picture(300, 200, seed=9)
+    data = fast.compress(picture, 55)
+    assert abs(len(data) - len(torch_codec.compress(picture, 55))) <= 0.02 * len(data)
+    difference = np.abs(pixels(fast, data) - pixels(torch_codec, data))
+    assert difference.max() <= 4 and difference.mean() < 0.5
+
+
+def test_efforts_of_torch_say_so(graph_codec):
     with pytest.raises(NlaicError, match="efforts 8 and 9 need the torch engine"):
-        onnx_codec.compress(smooth_picture(64, 64), effort=8)
+        graph_codec.compress(smooth_picture(64, 64), effort=8)
 
 
-def test_a_lack_of_memory_is_one(onnx_codec, monkeypatch):
+def test_a_lack_of_memory_is_one(graph_codec, monkeypatch):
     text = (
         "Non-zero status code ... void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*)"
     )
 
-    class Session:
-        def run(self, *_):
-            raise FAILURES[0](text)
+    def transform(given):
+        raise graph_codec.engine.failures[0](text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(onnx_codec.engine, "_session", lambda name: Session())
+        patch.setattr(graph_codec.engine, "_transform", lambda name: transform)
         with pytest.raises(MemoryError):
-            onnx_codec.compress(smooth_picture(64, 64))
+            graph_codec.compress(smooth_picture(64, 64))
         text = "something else"
-        with pytest.raises(NlaicError, match="ONNX Runtime failed: something else"):
-            onnx_codec.compress(smooth_picture(64, 64))
+        with pytest.raises(NlaicError, match=r"(ONNX Runtime|OpenVINO) failed: something else"):
+            graph_codec.compress(smooth_picture(64, 64))
 
 
-def test_nothing_is_sent_or_kept_by_onnx_runtime(weights, tmp_path):
-    """It would keep a number for the machine in the user's cache, and events to be sent."""
-    code = "import sys, nlaic; from PIL import Image; nlaic.compress(Image.new('RGB', (64, 64)), model=sys.argv[1])"
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_nothing_is_sent_or_kept(engine, weights, tmp_path):
+    """Both would keep a number for the machine in the user's home, and events to be sent."""
+    code = (
+        "import socket, sys, nlaic; from PIL import Image; socket.getaddrinfo = None; "
+        "nlaic.load(sys.argv[1], engine=sys.argv[2]).compress(Image.new('RGB', (64, 64))); "
+        "assert 'openvino_telemetry' not in sys.modules"
+    )
     left = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     home = {name: str(tmp_path) for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
-    subprocess.run([sys.executable, "-c", code, str(weights.path)], env=left | home, check=True)
+    subprocess.run([sys.executable, "-c", code, str(weights.path), engine], env=left | home, check=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -260,7 +279,7 @@ def _engine(weights, graphs):
     return OnnxEngine(weights, Execution(threads=1), graphs)
 
 
-@pytest.mark.parametrize("missing", ["onnx", "torch"])
+@pytest.mark.parametrize("missing", ["onnx", "openvino", "torch"])
 def test_an_engine_that_is_not_installed(missing, weights, monkeypatch):
     monkeypatch.setattr("nlaic.engine.is_installed", lambda engine: engine != missing)
     with pytest.raises(NlaicError, match=f"the {missing} engine is not installed, which .* pip install"):
@@ -271,11 +290,13 @@ def test_an_engine_that_is_not_installed(missing, weights, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "tensorrt"}, "engine must be one of auto, onnx, torch, but got 'tensorrt'"),
+        ({"engine": "tensorrt"}, "engine must be one of auto, onnx, openvino, torch, but got 'tensorrt'"),
         ({"device": "tpu"}, "device must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),
         ({"engine": "onnx", "device": "cuda"}, "on the processor in fp32"),
         ({"engine": "onnx", "precision": "bf16"}, "on the processor in fp32"),
+        ({"engine": "openvino", "device": "cuda"}, "openvino engine runs on the processor"),
+        ({"engine": "openvino", "precision": "fp16"}, "no instructions for it"),
     ],
 )
 def test_what_cannot_be_asked_for(options, message):

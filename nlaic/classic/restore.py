@@ -41,12 +41,12 @@ class Runner(Protocol):
 
 
 def open_runner(weights: Weights, execution: Execution) -> Runner:
-    """The engine for a filter: ONNX Runtime or torch, as `nlaic.engine` chooses."""
+    """The engine for a filter, as `nlaic.engine` chooses."""
     graphs = choose_graphs(weights, execution)
     if graphs:
-        from nlaic.classic.onnx_runner import OnnxRunner
+        from nlaic.classic.graph_runner import GraphRunner
 
-        return OnnxRunner(weights, execution, graphs)
+        return GraphRunner(weights, execution, graphs)
     from nlaic.classic.torch_runner import TorchRunner
 
     return TorchRunner(weights, execution)
