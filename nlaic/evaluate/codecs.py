@@ -3,7 +3,7 @@
 A row is named in `codecs=[...]`, with options after a colon where it has any: `light:effort=9`, `avif:speed=0`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -84,20 +84,12 @@ class NlaicCoder:
         return self.codec.decompress(data, realism=self.realism)
 
 
-class NlaicSeries:
-    """Weights of one rate each; the setting is the number of the weights, 1 the lowest rate.
+class Series:
+    """Weights of one rate each; the setting is the number of the weights, 1 the lowest rate."""
 
-    Args:
-        models: their names or files, separated by +.
-        effort: 1..9.
-        realism: 0..1.
-    """
-
-    def __init__(
-        self, models: str = "nlaic-low+nlaic-mid+nlaic-high", effort: float = 3, realism: float | None = None
-    ) -> None:
-        self.coders = [NlaicCoder(model, effort, realism) for model in models.split("+")]
-        self.version = " | ".join(coder.version for coder in self.coders)
+    def __init__(self, coders: Sequence[Coder]) -> None:
+        self.coders = coders
+        self.version = " | ".join(coder.version for coder in coders)
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """Which weights, then the file."""
@@ -106,12 +98,28 @@ class NlaicSeries:
             raise NlaicError(f"there are {len(self.coders)} weights, but setting is {quality:g}")
         return self.coders[number - 1].encode(image, 50)
 
+
+class NlaicSeries(Series):
+    """This codec.
+
+    Args:
+        models: names or files of the weights, separated by +.
+        effort: 1..9.
+        realism: 0..1.
+    """
+
+    def __init__(
+        self, models: str = "nlaic-low+nlaic-mid+nlaic-high", effort: float = 3, realism: float | None = None
+    ) -> None:
+        coders = [NlaicCoder(model, effort, realism) for model in models.split("+")]
+        super().__init__(coders)
+        self.coder_of = {coder.codec.weights.model_id: coder for coder in coders}
+
     def decode(self, data: bytes) -> Image.Image:
         """The file says which weights it is of."""
-        from nlaic import container
+        from nlaic.codec import model_id_of
 
-        model = container.unpack(data).header.model_id
-        return next(c for c in self.coders if c.codec.weights.model_id == model).decode(data)
+        return self.coder_of[model_id_of(data)].decode(data)
 
 
 class JpegliCoder:

@@ -13,7 +13,7 @@ from nlaic.classic.jpeg.model import Model, load
 from nlaic.classic.jpeg.rounding import nearest
 from nlaic.classic.jpeg.tables import FITTED, family
 from nlaic.errors import NlaicError
-from nlaic.evaluate.codecs import Codec, JpegliCoder, MissingError, installed, plugin
+from nlaic.evaluate.codecs import Codec, JpegliCoder, MissingError, Series, installed, plugin
 from nlaic.version import __version__
 
 
@@ -100,11 +100,11 @@ class LearnedJpeg(_Decoded):
         return encode(image, self.model, quality, self.options)
 
 
-class LearnedSeries(_Decoded):
-    """Weights of one lambda each, tables and attention alone as in the paper; the setting is the number of the weights.
+class LearnedSeries(Series, _Decoded):
+    """Ours, tables and attention alone as in the paper.
 
     Args:
-        models: their files, separated by +.
+        models: files of weights, separated by +.
         subsampling: of all of them.
         rounding: `nearest` leaves attention out.
     """
@@ -112,15 +112,7 @@ class LearnedSeries(_Decoded):
     def __init__(self, models: str = "", subsampling: float = 444, rounding: str = "attention") -> None:
         if not models:
             raise MissingError("jpeg-series is of weights of your own: jpeg-series:models=A+B+C")
-        self.coders = [LearnedJpeg(subsampling, rounding, model=model) for model in models.split("+")]
-        self.version = " | ".join(coder.version for coder in self.coders)
-
-    def encode(self, image: Image.Image, quality: float) -> bytes:
-        """Which weights, then the file."""
-        number = int(quality)
-        if not 1 <= number <= len(self.coders):
-            raise NlaicError(f"there are {len(self.coders)} weights, but setting is {quality:g}")
-        return self.coders[number - 1].encode(image, 50)
+        super().__init__([LearnedJpeg(subsampling, rounding, model=model) for model in models.split("+")])
 
 
 def _subsampling(value: Any) -> str:

@@ -1,8 +1,9 @@
 """Tables for plain rounding, moved a last time by what files really hold.
 
-The gradient's codes are those of small crops, in which rare symbols look cheaper than they are. So five numbers a
-quality, the level of each table, the slope of each towards high frequencies and the mean of luma, are searched with the
-symbols of whole pictures counted.
+The gradient's codes are those of small crops, in which rare symbols look cheaper than they are. So the tables of each
+quality are searched with the symbols of whole pictures counted: first along five directions, the level of each table,
+its slope towards high frequencies and the mean of luma, then along every antidiagonal u + v of each table. What becomes
+smaller is the geometric mean of the pictures' costs, so that all count alike.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,8 @@ from nlaic.classic.jpeg.rounding import nearest
 from nlaic.classic.jpeg.tuning import cost
 
 SIDES = (384, 512)  # of the middle of a picture that is looked at
-STRIDES = (0.3, 0.15)
+STRIDES = (0.3, 0.15)  # in logarithms of steps
+FINE = (0.2, 0.1, 0.05)  # along an antidiagonal
 MOST = 6  # strides in one direction
 
 
@@ -32,7 +34,9 @@ def polished(model: Model, subsampling: str, pictures: Sequence[np.ndarray]) -> 
     rows = model.tensors[f"{subsampling}.tables"].astype(np.float64)
     for number in range(len(rows)):
         price = model.price(subsampling, 100 * number / max(len(rows) - 1, 1))
-        rows[number] = _searched(rows[number], partial(_cost, planes, price))
+        cost_of = partial(_cost, planes, price)
+        rows[number] = _searched(rows[number], cost_of, _directions(), STRIDES)
+        rows[number] = _searched(rows[number], cost_of, _antidiagonals(), FINE)
     return Model({**model.tensors, f"{subsampling}.nearest": rows.astype(np.float16)}, model.metadata)
 
 
@@ -43,7 +47,7 @@ def _middle(picture: np.ndarray) -> np.ndarray:
 
 def _cost(planes: Sequence[Planes], price: float, log_steps: np.ndarray) -> float:
     tables = as_tables(log_steps)
-    return sum(cost(one, tables, nearest(one, tables), price) for one in planes)
+    return float(np.mean(np.log([cost(one, tables, nearest(one, tables), price) for one in planes])))
 
 
 def _directions() -> list[np.ndarray]:
@@ -56,11 +60,22 @@ def _directions() -> list[np.ndarray]:
     return [luma * slope, luma * np.ones((8, 8)), luma * mean, chroma * np.ones((8, 8)), chroma * slope]
 
 
-def _searched(log_steps: np.ndarray, cost_of: Callable[[np.ndarray], float]) -> np.ndarray:
+def _antidiagonals() -> list[np.ndarray]:
+    """Masks [2, 8, 8] of equal u + v in one of the tables."""
+    sums = np.arange(8)[:, None] + np.arange(8)
+    return [np.eye(2)[table][:, None, None] * (sums == n) for n in range(15) for table in range(2)]
+
+
+def _searched(
+    log_steps: np.ndarray,
+    cost_of: Callable[[np.ndarray], float],
+    directions: Sequence[np.ndarray],
+    strides: Sequence[float],
+) -> np.ndarray:
     """Along each direction as long as the cost falls, in long strides and then in short ones."""
     lowest = cost_of(log_steps)
-    for stride in STRIDES:
-        for direction in _directions():
+    for stride in strides:
+        for direction in directions:
             for sign in (1, -1):
                 moved = 0
                 while moved < MOST and (found := cost_of(log_steps + sign * stride * direction)) < lowest:
