@@ -47,7 +47,7 @@ class Evaluation:
         rows = results.means(points, {picture.name: picture for picture in pictures})
         near = nearest_rows(rows, s.rates)
         for metric in of_sets:
-            Distances(metric, same, s.store, s.networks, self.journal).add_to(near, points)
+            Distances(metric, same, s.store, s.network_folder, self.journal).add_to(near, points)
         names = [metric.name for metric in chosen]
         higher = {metric.name: metric.higher_is_better for metric in chosen}
         if s.anchor not in {point.codec for point in points}:
@@ -133,14 +133,14 @@ class Evaluation:
         known = [*metrics.METRICS, *metrics.SHORT, *sets]
         if unknown := [name for name in s.metrics if name not in known]:
             raise NlaicError(f"metrics: {unknown[0]!r} is none of {', '.join(dict.fromkeys(known))}")
-        chosen, skipped = metrics.choose([name for name in s.metrics if name not in sets], s.networks)
+        chosen, skipped = metrics.choose([name for name in s.metrics if name not in sets], s.network_folder)
         for one in skipped:
             self.journal.skip(one.kind, one.name, one.reason)
         of_sets: dict[str, fid.SetMetric] = {}
         for name in (full for short in s.metrics if short in sets for full in fid.SHORT.get(short, (short,))):
             for candidate in filter(None, (name, fid.STAND_INS.get(name))):
                 try:
-                    inception.load(fid.SET_METRICS[candidate].dims, s.networks)
+                    inception.load(fid.SET_METRICS[candidate].dims, s.network_folder)
                 except NlaicError as error:
                     self.journal.skip("metric", candidate, str(error))
                 else:
@@ -171,7 +171,7 @@ class Evaluation:
         for spec in specs:
             spec.codec.check(s.settings.get(spec.text, ()))
         tasks = [
-            PointTask(picture, spec.text, float(setting), names, s.store, s.networks)
+            PointTask(picture, spec.text, float(setting), names, s.store, s.network_folder)
             for picture in pictures
             for spec in specs
             for setting in s.settings.get(spec.text) or settings_of(spec.text)

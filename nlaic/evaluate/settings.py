@@ -67,6 +67,11 @@ class Settings:
             raise NlaicError(f"viewer.bpp must be a number above 0, but got {self.viewer['bpp']!r}")
 
     @property
+    def network_folder(self) -> str | None:
+        """Where pretrained networks are, before other places."""
+        return str(Path(self.networks).expanduser().absolute()) if self.networks else None
+
+    @property
     def processes(self) -> int:
         """How many at once."""
         return processors() if self.jobs is None else int(self.jobs)
