@@ -137,7 +137,7 @@ def _run_ray(
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         here: dict[str, Any] = (
-            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(workers, 1), "include_dashboard": False}
         )
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
     task: Any = ray.remote(_with_fetched).options(

@@ -1,5 +1,6 @@
 """Codecs that are other programs: HEVC, VVC and AVS2 by the ffmpeg inside imageio-ffmpeg, BPG when on PATH."""
 
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -118,6 +119,11 @@ def on_path(*programs: str) -> list[str]:
     return [place for place in found if place]
 
 
+def hashes(*files: str) -> str:
+    """First 8 digits of each file's SHA-256: programs that do not say their version are known by it."""
+    return " ".join(hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8] for file in files)
+
+
 class BpgCoder:
     """BPG by its reference programs.
 
@@ -128,7 +134,7 @@ class BpgCoder:
     def __init__(self, chroma: float = 444) -> None:
         self.encoder, self.decoder = on_path("bpgenc", "bpgdec")
         self.chroma = f"{chroma:g}"
-        self.version = f"bpgenc chroma {self.chroma}"
+        self.version = f"bpgenc {hashes(self.encoder, self.decoder)} chroma {self.chroma}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a .bpg file, the quantiser the setting."""

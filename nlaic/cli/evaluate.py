@@ -72,11 +72,13 @@ def _report_again(arguments: list[str]) -> None:
 
 def _evaluate(settings: dict[str, Any]) -> None:
     from nlaic.evaluate.report import write_all
-    from nlaic.evaluate.run import Evaluation, Settings
+    from nlaic.evaluate.run import Evaluation
+    from nlaic.evaluate.settings import Settings
 
     with Bar() as bar:
-        results = Evaluation(Settings(**settings), bar).run()
-    out = Path(settings["out"])
+        evaluation = Evaluation(Settings(**settings), bar)
+        results = evaluation.run()
+    out = evaluation.settings.folder
     write_all(results, out)
     for line in summary(results):
         print(line)
@@ -101,7 +103,10 @@ def summary(results: dict[str, Any]) -> list[str]:
         for codec in results["codecs"]:
             rows = [row for row in results["at_rates"] if row["codec"] == codec["name"]]
             values = [row["metrics"][metric["name"]] for row in rows]
-            cells = ["not reached" if value is None else f"{value:.4g}" for value in values]
+            measured = any(
+                row["metrics"][metric["name"]] is not None for row in results["means"] if row["codec"] == codec["name"]
+            )
+            cells = [f"{v:.4g}" if v is not None else "not reached" if measured else "-" for v in values]
             lines.append("| " + " | ".join([codec["label"], *cells]) + " |")
     return lines
 

@@ -22,7 +22,7 @@ def better(name: str, value: float, higher_is_better: bool) -> float:
 def rising(curve: Curve) -> list[tuple[float, float]]:
     """The points that no cheaper one equals or beats, by rate."""
     kept: list[tuple[float, float]] = []
-    for rate, value in sorted(curve):
+    for rate, value in sorted(curve, key=lambda point: (point[0], -point[1])):
         if not kept or (rate > kept[-1][0] and value > kept[-1][1]):
             kept.append((rate, value))
     return kept
@@ -38,7 +38,9 @@ def below(curve: Curve, rate: float | None) -> list[tuple[float, float]]:
 
 
 def bd_rate(anchor: Curve, test: Curve) -> float | None:
-    """Difference of rate in percent at equal value, over the values both reach; None where they share none.
+    """Difference of rate in percent at equal value, over the values both reach.
+
+    None where they share none, or one has fewer than `FEWEST` points.
 
     Bjontegaard, "Calculation of average PSNR differences between RD-curves" (VCEG-M33), with piecewise cubics (pchip)
     as in JVET's practice, by the package `bjontegaard`. Values must be higher where better.

@@ -52,6 +52,18 @@ class Codec:
         count = round(abs(last - first) / step)
         return [round(first + (last - first) * n / count, 6) for n in range(count + 1)]
 
+    def check(self, settings: Sequence[float]) -> None:
+        """Refuse a setting that a library would round to another.
+
+        Raises:
+            NlaicError: for the first of them.
+        """
+        allowed, (first, last, step) = set(self.all_settings()), self.finest
+        if wrong := [setting for setting in settings if round(setting, 6) not in allowed]:
+            raise NlaicError(
+                f"settings.{self.name}: {wrong[0]:g} is none of {first:g} to {last:g} in steps of {step:g}"
+            )
+
 
 class NlaicCoder:
     """This codec with one set of weights.
@@ -66,6 +78,8 @@ class NlaicCoder:
         import nlaic
         from nlaic.engine import engine_for
 
+        if effort not in range(1, 10):
+            raise ValueError(f"effort must be 1 to 9, but got {effort:g}")
         try:
             self.codec = nlaic.load(model, device="cpu", threads=1, engine=engine_for(int(effort)))
         except NlaicError as error:
@@ -88,7 +102,7 @@ class Series:
     """Weights of one rate each; the setting is the number of the weights, 1 the lowest rate."""
 
     def __init__(self, coders: Sequence[Coder]) -> None:
-        self.coders = coders
+        self.coders, self.settings = coders, tuple(range(1, len(coders) + 1))
         self.version = " | ".join(coder.version for coder in coders)
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
@@ -114,6 +128,8 @@ class NlaicSeries(Series):
         coders = [NlaicCoder(model, effort, realism) for model in models.split("+")]
         super().__init__(coders)
         self.coder_of = {coder.codec.weights.model_id: coder for coder in coders}
+        if len(self.coder_of) < len({coder.version for coder in coders}):
+            raise NlaicError(f"models={models}: some have one model id, so that files do not tell them apart")
 
     def decode(self, data: bytes) -> Image.Image:
         """The file says which weights it is of."""
@@ -122,7 +138,15 @@ class NlaicSeries(Series):
         return self.coder_of[model_id_of(data)].decode(data)
 
 
-class JpegliCoder:
+class JpegDecoder:
+    """Files that libjpeg-turbo decodes, by way of Pillow, as it will for everybody."""
+
+    def decode(self, data: bytes) -> Image.Image:
+        """Back to RGB."""
+        return Image.open(BytesIO(data), formats=["JPEG"]).convert("RGB")
+
+
+class JpegliCoder(JpegDecoder):
     """JPEG by jpegli (pyjpegli): 4:2:0, progressive, as it comes."""
 
     def __init__(self) -> None:
@@ -132,10 +156,6 @@ class JpegliCoder:
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a JPEG file."""
         return bytes(self.library.encode(image.tobytes(), image.width, image.height, round(quality)))
-
-    def decode(self, data: bytes) -> Image.Image:
-        """By libjpeg, as everybody will."""
-        return Image.open(BytesIO(data), formats=["JPEG"]).convert("RGB")
 
 
 def weights_hash(codec: Any) -> str:
@@ -149,68 +169,70 @@ def _jpeg2000(ratio: float) -> dict[str, Any]:
     return {"quality_mode": "rates", "quality_layers": [ratio], "irreversible": True, "mct": 1}
 
 
+_PERCENT = (1.0, 100.0, 1.0)
+PILLOW = (
+    Codec(
+        "jpeg",
+        "JPEG",
+        pillow_coder("JPEG", "jpg", jpeg_options),
+        (3, 5, 8, 12, 18, 25, 35, 50, 65, 80),
+        _PERCENT,
+    ),
+    Codec(
+        "webp",
+        "WebP",
+        pillow_coder("WEBP", "webp", webp_options, method=6),
+        (0, 5, 15, 30, 50, 65, 80),
+        (0, 100, 1),
+    ),
+    Codec(
+        "jpeg2000",
+        "JPEG 2000",
+        pillow_coder("JPEG2000", "jpg_2000", _jpeg2000),
+        (240, 160, 96, 60, 40, 24, 16),
+        (1000, 1, 1),
+        "compression ratio",
+    ),
+    Codec(
+        "avif",
+        "AVIF",
+        pillow_coder("AVIF", "avif", avif_options, speed=4),
+        (15, 25, 32, 40, 48, 55, 65, 75),
+        (0, 100, 1),
+    ),
+    Codec(
+        "jxl",
+        "JPEG XL",
+        plugin_coder(
+            "JXL",
+            "pillow_jxl",
+            "pillow-jxl-plugin",
+            lambda q, effort: {"quality": int(q), "effort": int(effort)},
+            effort=7,
+        ),
+        (5, 15, 30, 45, 60, 75, 85),
+        (0, 100, 1),
+    ),
+    Codec(
+        "heic",
+        "HEIC",
+        plugin_coder("HEIF", "pillow_heif", "pillow-heif", heic_options),
+        (10, 18, 26, 34, 42, 50, 60, 70),
+        (0, 100, 1),
+    ),
+    Codec("jpegli", "jpegli", JpegliCoder, (5, 10, 15, 20, 30, 40, 50, 60, 75), _PERCENT),
+)
+OURS = (
+    Codec("light", "nlaic light", NlaicCoder, tuple(range(0, 101, 10)), (0, 100, 0.1)),
+    Codec("nlaic", "nlaic", NlaicSeries, (1, 2, 3), (1, 3, 1), "number of the weights"),
+)
+
+
 def _table() -> dict[str, Codec]:
     """All rows; `jpegs`, `programs` and `zoo` add those that are not one library call."""
     from nlaic.evaluate import jpegs, programs, zoo
 
-    percent = (1.0, 100.0, 1.0)
-    pillow = [
-        Codec(
-            "jpeg",
-            "JPEG",
-            pillow_coder("JPEG", "jpg", jpeg_options),
-            (3, 5, 8, 12, 18, 25, 35, 50, 65, 80),
-            percent,
-        ),
-        Codec(
-            "webp",
-            "WebP",
-            pillow_coder("WEBP", "webp", webp_options, method=6),
-            (0, 5, 15, 30, 50, 65, 80),
-            (0, 100, 1),
-        ),
-        Codec(
-            "jpeg2000",
-            "JPEG 2000",
-            pillow_coder("JPEG2000", "jpg_2000", _jpeg2000),
-            (240, 160, 96, 60, 40, 24, 16),
-            (1000, 1, 1),
-            "compression ratio",
-        ),
-        Codec(
-            "avif",
-            "AVIF",
-            pillow_coder("AVIF", "avif", avif_options, speed=4),
-            (15, 25, 32, 40, 48, 55, 65, 75),
-            (0, 100, 1),
-        ),
-        Codec(
-            "jxl",
-            "JPEG XL",
-            plugin_coder(
-                "JXL",
-                "pillow_jxl",
-                "pillow-jxl-plugin",
-                lambda q, effort: {"quality": int(q), "effort": int(effort)},
-                effort=7,
-            ),
-            (5, 15, 30, 45, 60, 75, 85),
-            (0, 100, 1),
-        ),
-        Codec(
-            "heic",
-            "HEIC",
-            plugin_coder("HEIF", "pillow_heif", "pillow-heif", heic_options),
-            (10, 18, 26, 34, 42, 50, 60, 70),
-            (0, 100, 1),
-        ),
-        Codec("jpegli", "jpegli", JpegliCoder, (5, 10, 15, 20, 30, 40, 50, 60, 75), percent),
-    ]
-    ours = [
-        Codec("light", "nlaic light", NlaicCoder, tuple(range(0, 101, 10)), (0, 100, 0.1)),
-        Codec("nlaic", "nlaic", NlaicSeries, (1, 2, 3), (1, 3, 1), "number of the weights"),
-    ]
-    return {row.name: row for row in (*ours, *pillow, *jpegs.ROWS, *programs.ROWS, *zoo.ROWS)}
+    return {row.name: row for row in (*OURS, *PILLOW, *jpegs.ROWS, *programs.ROWS, *zoo.ROWS)}
 
 
 @dataclass(frozen=True)
@@ -231,7 +253,7 @@ class Spec:
         """The coder; NlaicError for an option it does not have, MissingError where it cannot be had."""
         try:
             return self.codec.open(**self.options)
-        except TypeError as error:
+        except (TypeError, ValueError, KeyError) as error:
             raise NlaicError(f"codec {self.text!r}: {error}".replace("__init__() ", "")) from error
 
 

@@ -10,6 +10,7 @@ from nlaic.classic.section import read_base
 from nlaic.container import MAX_PIXELS
 from nlaic.errors import NlaicError
 from nlaic.evaluate.codecs import Codec, Coder, MissingError, weights_hash
+from nlaic.version import __version__
 
 
 class FilteredCoder:
@@ -38,7 +39,8 @@ class FilteredCoder:
         self.encoder.filters = {pair.filter: self.restorer}
         self.plain, self.running = BaseDecoder(execution, filtered=False), Running(rotations=bool(rotations))
         turned = " rotations" if rotations else ""
-        self.version = f"{self.encoder.coder.version} {weights_hash(self.restorer)}{turned}"
+        engine = f"nlaic {__version__} {execution.chosen()}"
+        self.version = f"{self.encoder.coder.version} {weights_hash(self.restorer)}{turned} {engine}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a .nlaic file."""

@@ -6,6 +6,7 @@ package's own `dims=768`) stand in, and every name says so.
 
 import hashlib
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -125,15 +126,19 @@ def load(dims: int, networks: str | None) -> Inception:
     """The network from the folder of networks, $NLAIC_NETWORKS or torch's cache.
 
     Raises:
-        NlaicError: if its file is not there.
+        NlaicError: if its file is not there, or something else.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = find(dims, networks)
     net = build()
-    if path.name == PART:
-        unfold({name: value.float() for name, value in load_file(path).items()}, net)
-    else:
-        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        if path.name == PART:
+            unfold({name: value.float() for name, value in load_file(path).items()}, net)
+        else:
+            net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise NlaicError(f"{path} is not the Inception of pytorch-fid, or is damaged") from error
     return Inception(net, dims, f"{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}-{dims}")

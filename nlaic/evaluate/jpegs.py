@@ -1,41 +1,32 @@
 """JPEG in several hands, all of them packed by the same lossless optimiser: Pillow's, a family of tables, ours."""
 
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from nlaic.classic.jpeg.blocks import analyse
+from nlaic.classic.jpeg.blocks import SUBSAMPLINGS, analyse
 from nlaic.classic.jpeg.encoder import Options, encode
 from nlaic.classic.jpeg.files import NEEDED, Levels, can_write_levels, write
 from nlaic.classic.jpeg.model import Model, load
 from nlaic.classic.jpeg.rounding import nearest
 from nlaic.classic.jpeg.tables import FITTED, family
 from nlaic.errors import NlaicError
-from nlaic.evaluate.codecs import Codec, JpegliCoder, MissingError, Series, installed, plugin
+from nlaic.evaluate.codecs import Codec, JpegDecoder, JpegliCoder, MissingError, Series, installed, plugin
 from nlaic.version import __version__
 
 
 def packed(data: bytes) -> bytes:
     """The same picture in the fewest bytes, by mozjpeg-lossless-optimization."""
-    library = plugin("mozjpeg_lossless_optimization", "mozjpeg-lossless-optimization")
+    library = plugin("mozjpeg_lossless_optimization", "mozjpeg-lossless-optimization", "classic")
     return min(data, bytes(library.optimize(data)), key=len)
 
 
-class _Decoded:
-    """Files that libjpeg-turbo decodes, by way of Pillow."""
-
-    def decode(self, data: bytes) -> Image.Image:
-        """Back to RGB."""
-        return Image.open(BytesIO(data), formats=["JPEG"]).convert("RGB")
-
-
-class PackedJpeg(_Decoded):
+class PackedJpeg(JpegDecoder):
     """Pillow with optimised Huffman tables, then packed; option `subsampling`."""
 
     def __init__(self, subsampling: float = 420) -> None:
-        plugin("mozjpeg_lossless_optimization", "mozjpeg-lossless-optimization")
+        plugin("mozjpeg_lossless_optimization", "mozjpeg-lossless-optimization", "classic")
         self.subsampling = _subsampling(subsampling)
         self.version = f"Pillow {Image.__version__} {self.subsampling} {installed('mozjpeg-lossless-optimization')}"
 
@@ -58,7 +49,7 @@ class PackedJpegli(JpegliCoder):
         return packed(super().encode(image, quality))
 
 
-class FamilyJpeg(_Decoded):
+class FamilyJpeg(JpegDecoder):
     """Tables s(1 + a(u + v)), those of chroma `chroma` times as coarse, the nearest levels; the setting is s."""
 
     def __init__(self, subsampling: float = 420, a: float | None = None, chroma: float | None = None) -> None:
@@ -66,7 +57,7 @@ class FamilyJpeg(_Decoded):
         self.subsampling = _subsampling(subsampling)
         fitted = FITTED[self.subsampling]
         self.a, self.chroma = fitted[0] if a is None else a, fitted[1] if chroma is None else chroma
-        self.version = f"1 {self.subsampling} {self.a:g} {self.chroma:g}"
+        self.version = f"1 {self.subsampling} {self.a:g} {self.chroma:g} {_writers()}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a JPEG file."""
@@ -75,7 +66,7 @@ class FamilyJpeg(_Decoded):
         return write(planes, Levels(tuple(nearest(planes, tables)), tables))
 
 
-class LearnedJpeg(_Decoded):
+class LearnedJpeg(JpegDecoder):
     """Ours. Options: `subsampling`, `rounding` (thoughtful, attention, nearest), `tune` steps, `model`."""
 
     def __init__(
@@ -93,14 +84,14 @@ class LearnedJpeg(_Decoded):
         unused = () if rounding == "nearest" else (f"{key}.nearest",)
         own = {k: v for k, v in self.model.tensors.items() if k.startswith(f"{key}.") and k not in unused}
         digest = hashlib.sha256(Model(own, {}).to_bytes()).hexdigest()[:8]
-        self.version = f"nlaic {__version__} {digest} {self.options}"
+        self.version = f"nlaic {__version__} {digest} {self.options} {_writers()}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a JPEG file."""
         return encode(image, self.model, quality, self.options)
 
 
-class LearnedSeries(Series, _Decoded):
+class LearnedSeries(Series, JpegDecoder):
     """Ours, tables and attention alone as in the paper.
 
     Args:
@@ -115,8 +106,15 @@ class LearnedSeries(Series, _Decoded):
         super().__init__([LearnedJpeg(subsampling, rounding, model=model) for model in models.split("+")])
 
 
-def _subsampling(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) else str(value)
+def _subsampling(value: float | str) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    if text not in SUBSAMPLINGS:
+        raise ValueError(f"subsampling must be one of {', '.join(SUBSAMPLINGS)}, but got {text}")
+    return text
+
+
+def _writers() -> str:
+    return f"{installed('jpeglib')} {installed('mozjpeg-lossless-optimization')}"
 
 
 def _needed() -> None:

@@ -8,12 +8,11 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,8 @@ from nlaic.evaluate.programs import call, ffmpeg
 
 if TYPE_CHECKING:
     import torch
+
+    from nlaic.train.perceptual import Pretrained
 
 ENVIRONMENT = "NLAIC_NETWORKS"  # the folder of networks, as in training
 LUMA = (0.299, 0.587, 0.114)
@@ -66,6 +67,8 @@ class Metric:
         smallest: sides below this cannot be measured.
         stand_in_for: the standard that this is not, though it is looked at in its place.
         package: whose version is part of the metric.
+        files: of the networks it looks with, where it has any.
+        revision: of our own code, raised with every change of its values.
     """
 
     name: str
@@ -75,11 +78,14 @@ class Metric:
     smallest: int = 1
     stand_in_for: str = ""
     package: str = ""
+    files: Callable[[], Sequence["Pretrained"]] = tuple
+    revision: int = 1
 
     def version(self, networks: str | None) -> str:
         """What the values depend on beside the pictures."""
         package = f"{self.package} {importlib.metadata.version(self.package)}" if self.package else "nlaic"
-        return f"{package} {networks_hash(self.name, networks)}".strip()
+        revision = f" {self.revision}" if self.revision > 1 else ""
+        return f"{package}{revision} {_hash(self.name, networks)}".strip()
 
 
 def psnr(pair: Pair) -> float:
@@ -100,8 +106,7 @@ def _decibels(error: float) -> float:
 def chroma_psnr(pair: Pair) -> float:
     """dB over all samples of Cb and Cr, BT.601 in full range: whether colours are kept."""
     to_chroma = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-    error = np.mean(((pair.decoded.astype(float) - pair.reference) @ to_chroma.T) ** 2)
-    return min(10 * math.log10(255**2 / error), PSNR_MOST) if error else PSNR_MOST
+    return _decibels(float(np.mean(((pair.decoded.astype(float) - pair.reference) @ to_chroma.T) ** 2)))
 
 
 def _load_chroma_psnr(networks: str | None) -> Measure:
@@ -136,29 +141,47 @@ def _load_ssimulacra2(networks: str | None) -> Measure:
     return lambda pair: ssimulacra2(pair.reference, pair.decoded)
 
 
+def _lpips_files(network: str) -> Sequence["Pretrained"]:
+    from nlaic.train.perceptual import lpips_files
+
+    return lpips_files(network)
+
+
 def _load_lpips(network: str, networks: str | None) -> Measure:
     from nlaic.train.perceptual import load_lpips
 
-    with _network(f"lpips_{network}"):
+    with _network(_lpips_files(network), networks):
         return _without_gradient(load_lpips(network, networks))
+
+
+def _dists_files(stages: int) -> Sequence["Pretrained"]:
+    from nlaic.train.perceptual import dists_files
+
+    return dists_files(stages)
 
 
 def _load_dists(stages: int, networks: str | None) -> Measure:
     from nlaic.train.perceptual import load_dists
 
-    with _network("dists" if stages == 5 else f"dists_{stages}"):
+    with _network(_dists_files(stages), networks):
         return _without_gradient(load_dists(stages, networks))
 
 
 @contextmanager
-def _network(name: str) -> Iterator[None]:
-    """A network that cannot be had, in the words of an evaluation."""
+def _network(files: Sequence["Pretrained"], networks: str | None) -> Iterator[None]:
+    """Files that are missing or no good, in the words of an evaluation."""
+    from nlaic.train.perceptual import find
+
+    for wanted in files:
+        try:
+            find(wanted, networks)
+        except NlaicError as error:
+            where = f"networks=DIR or ${ENVIRONMENT}, nor {wanted.other}"
+            raise MissingError(f"no {wanted.file} in {where}") from error
     try:
         yield
     except NlaicError as error:
-        raise MissingError(
-            f"no good {FILES[name]} in networks=DIR or ${ENVIRONMENT}, nor the file that torchvision keeps"
-        ) from error
+        raise MissingError(str(error).removeprefix("loss: ")) from error
 
 
 def _without_gradient(distance: Any) -> Measure:
@@ -201,12 +224,28 @@ METRICS = {
         Metric("psnr_y", "PSNR of luma (dB)", _load_psnr_y),
         Metric("psnr_chroma", "PSNR of Cb and Cr (dB)", _load_chroma_psnr),
         Metric("ms_ssim", "MS-SSIM", _load_ms_ssim, smallest=MS_SSIM_SMALLEST, package="pytorch-msssim"),
-        Metric("lpips_alex", "LPIPS (alex)", partial(_load_lpips, "alex"), False, 32),
-        Metric("lpips_squeeze", "LPIPS (squeeze)", partial(_load_lpips, "squeeze"), False, 32),
-        Metric("lpips_vgg", "LPIPS (vgg)", partial(_load_lpips, "vgg"), False, 32),
-        Metric("dists", "DISTS", partial(_load_dists, 5), False, 32),
         *(
-            Metric(f"dists_{k}", f"dists_{k} (stand-in)", partial(_load_dists, k), False, 32, stand_in_for="DISTS")
+            Metric(
+                f"lpips_{network}",
+                f"LPIPS ({network})",
+                partial(_load_lpips, network),
+                False,
+                32,
+                files=partial(_lpips_files, network),
+            )
+            for network in ("alex", "squeeze", "vgg")
+        ),
+        Metric("dists", "DISTS", partial(_load_dists, 5), False, 32, files=partial(_dists_files, 5)),
+        *(
+            Metric(
+                f"dists_{k}",
+                f"dists_{k} (stand-in)",
+                partial(_load_dists, k),
+                False,
+                32,
+                stand_in_for="DISTS",
+                files=partial(_dists_files, k),
+            )
             for k in (1, 2, 3, 4)
         ),
         Metric("ssimulacra2", "SSIMULACRA2", _load_ssimulacra2, smallest=8),
@@ -219,26 +258,20 @@ METRICS = {
 # What a short name stands for, and what is looked at instead where a standard's network is not at hand.
 SHORT = {"lpips": ("lpips_alex",)}
 STAND_INS = {"dists": "dists_2"}
-FILES = {  # of the networks, for `Metric.version`
-    "lpips_alex": "alexnet_features.safetensors",
-    "lpips_squeeze": "squeezenet1_1_features.safetensors",
-    "lpips_vgg": "vgg16_features.safetensors",
-    "dists": "vgg16_features.safetensors",
-    "dists_1": "vgg16_stage12.safetensors",
-    "dists_2": "vgg16_stage12.safetensors",
-    "dists_3": "vgg16_features.safetensors",
-    "dists_4": "vgg16_features.safetensors",
-}
 
 
-@lru_cache(maxsize=32)
-def networks_hash(name: str, networks: str | None) -> str:
-    """First 8 digits of the SHA-256 of a metric's network, where it comes from a folder."""
-    for folder in filter(None, (networks, os.environ.get(ENVIRONMENT))):
-        path = Path(folder, FILES.get(name, ""))
-        if path.is_file():
-            return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    return "torchvision" if name in FILES else ""
+@cache
+def _hash(name: str, networks: str | None) -> str:
+    """First 8 digits of the SHA-256 of a metric's files; empty where it has none."""
+    files = METRICS[name].files()
+    if not files:
+        return ""
+    from nlaic.train.perceptual import find
+
+    digest = hashlib.sha256()
+    for wanted in files:
+        digest.update(find(wanted, networks).read_bytes())
+    return digest.hexdigest()[:8]
 
 
 @lru_cache(maxsize=32)

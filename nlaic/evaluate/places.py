@@ -8,8 +8,8 @@ from nlaic.evaluate import results
 from nlaic.evaluate.points import Picture
 
 
-def find_pictures(root: Path) -> list[Path]:
-    """All pictures in a folder and below.
+def find_pictures(root: Path, without: Sequence[Path] = ()) -> list[Path]:
+    """All pictures in a folder and below, but for those in some folders.
 
     Raises:
         NlaicError: if there are none.
@@ -18,7 +18,13 @@ def find_pictures(root: Path) -> list[Path]:
 
     if not root.is_dir():
         raise NlaicError(f"data.root={root}: no such folder")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in INPUT_SUFFIXES and path.is_file())
+    files = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in INPUT_SUFFIXES
+        and path.is_file()
+        and not any(path.is_relative_to(folder) for folder in without)
+    )
     if not files:
         raise NlaicError(f"data.root={root}: no picture in it (looked for {' '.join(sorted(INPUT_SUFFIXES))})")
     return files

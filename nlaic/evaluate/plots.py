@@ -7,6 +7,7 @@ from typing import Any
 
 from nlaic.errors import NlaicError
 from nlaic.evaluate.codecs import plugin
+from nlaic.evaluate.results import rate_of
 from nlaic.evaluate.store import replace
 
 # Colours of different lightness (Okabe and Ito's, which the colour-blind tell apart), marks and dashes beside them.
@@ -27,7 +28,9 @@ def rd_plots(results: Mapping[str, Any]) -> dict[str, dict[str, bytes]]:
 
 
 def write_plots(drawn: Mapping[str, Mapping[str, bytes]], out: Path) -> None:
-    """`rd-METRIC.png` and `.svg` in a folder."""
+    """`rd-METRIC.png` and `.svg` in a folder, in the place of those that are there."""
+    for old in (*out.glob("rd-*.png"), *out.glob("rd-*.svg")):
+        old.unlink()
     for name, files in drawn.items():
         for suffix, data in files.items():
             replace(out / f"rd-{name}.{suffix}", data)
@@ -43,12 +46,16 @@ def _draw(results: Mapping[str, Any], metric: Mapping[str, Any], rows: list[Any]
         figure = figure_class(figsize=(7.5, 5), layout="constrained")
         axes = figure.add_subplot()
         for number, codec in enumerate(results["codecs"]):
-            values = [(row["bpp_mean"], row[kind][metric["name"]]) for row in rows if row["codec"] == codec["name"]]
+            values = [
+                (rate_of(row, metric["name"]), row[kind][metric["name"]])
+                for row in rows
+                if row["codec"] == codec["name"]
+            ]
             if values:
                 style = {"color": COLOURS[number % 10], "marker": MARKS[number % 10], "markersize": 5}
                 line = axes.plot(*zip(*sorted(values), strict=True), label=codec["label"], linewidth=1.5, **style)
                 line[0].set_dashes(DASHES[number % 5])
-        _finish(axes, metric, len(results["data"]["pictures"]))
+        _finish(axes, metric, max(row["pictures"] for row in rows))
         files = {}
         for suffix, options in (("png", {"dpi": 130}), ("svg", {"metadata": {"Date": None}})):
             out = BytesIO()

@@ -1,8 +1,8 @@
 """One point: a picture through a codec at a setting, as a file, and what the metrics say. Runs in worker processes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from time import perf_counter
 
@@ -54,10 +54,11 @@ class Point:
         picture: its name.
         bytes: of the file.
         bpp: bits a pixel.
-        encode_s: seconds to encode, on one thread.
+        encode_s: seconds to encode.
         decode_s: seconds to decode.
         decoded: SHA-256 of the decoded pixels.
-        metrics: by name; None where the picture is too small for one.
+        metrics: by name; None where the picture is too small for one, or it failed.
+        failed: by the name of a metric the reason why.
     """
 
     codec: str
@@ -69,12 +70,18 @@ class Point:
     decode_s: float
     decoded: str
     metrics: Mapping[str, float | None] = field(default_factory=dict, hash=False)
+    failed: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-@lru_cache(maxsize=8)
+@cache
 def coder(codec: str) -> Coder:
     """A codec, opened once a process."""
     return parse(codec).open()
+
+
+def settings_of(codec: str) -> Sequence[float]:
+    """The sweep of a codec: that of its row, or what the weights that were opened say."""
+    return getattr(coder(codec), "settings", None) or parse(codec).codec.settings
 
 
 @lru_cache(maxsize=2)
@@ -127,14 +134,17 @@ def measure(task: PointTask) -> Point:
     known = {
         name: kept["value"] for name, kept in record.get("metrics", {}).items() if kept["by"] == versions.get(name)
     }
+    failed: dict[str, str] = {}
     if not record or known.keys() != versions.keys():
         entry, encode_s = encode(task)
         decoded, decode_s = decode(task, entry)
         pair = Pair(pixels(task.picture.path), decoded)
         for name in versions.keys() - known.keys():
-            small = min(task.picture.width, task.picture.height) < METRICS[name].smallest
-            known[name] = None if small else load(name, task.networks)(pair)
-        kept = record.get("metrics", {}) | {name: {"value": known[name], "by": versions[name]} for name in versions}
+            try:
+                known[name] = _value(name, task, pair)
+            except Exception as error:  # whatever a library raises is the reason of this one value
+                failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        kept = record.get("metrics", {}) | {name: {"value": v, "by": versions[name]} for name, v in known.items()}
         record = {
             "bytes": entry.file.stat().st_size,
             "encode_s": encode_s,
@@ -153,8 +163,18 @@ def measure(task: PointTask) -> Point:
         record["encode_s"],
         record["decode_s"],
         record["decoded"],
-        {name: known[name] for name in task.metrics},
+        {name: known.get(name) for name in task.metrics},
+        failed,
     )
+
+
+def _value(name: str, task: PointTask, pair: Pair) -> float | None:
+    if min(task.picture.width, task.picture.height) < METRICS[name].smallest:
+        return None
+    value = load(name, task.networks)(pair)
+    if not np.isfinite(value):
+        raise ArithmeticError(f"the value is {value}")
+    return value
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from nlaic.classic.coders import MissingError
-from nlaic.classic.programs import BpgCoder, call, ffmpeg, on_path, open_avs2, open_hevc, open_vvc
+from nlaic.classic.programs import BpgCoder, call, ffmpeg, hashes, on_path, open_avs2, open_hevc, open_vvc
 from nlaic.evaluate.codecs import Codec
 
 
@@ -23,7 +23,7 @@ class VtmCoder:
         if not Path(config).is_file():
             raise MissingError(f"VTM's configuration {config} is missing: name it as vtm:config=FILE")
         self.config, self.program = config, ffmpeg()
-        self.version = "VTM 4:4:4"
+        self.version = f"VTM 4:4:4 {hashes(self.encoder, self.decoder, config)}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """Four bytes of width and height, then the stream."""

@@ -10,14 +10,17 @@ results.json, schema `nlaic-evaluate/1`; a number that was not computed is null:
     skipped: [{kind (codec | metric), name, reason}]
     failures: [{codec, setting, picture, reason}]
     warnings: [text]
-    points: [{codec, setting, picture, bytes, bpp, encode_s, decode_s, decoded (sha256), metrics {name: value}}]
-    means: a row a codec and setting, over `pictures` pictures:
+    points: [{codec, setting, picture, bytes, bpp, encode_s, decode_s, decoded (sha256), metrics {name: value},
+        failed {metric: reason}}]
+    means: a row a codec and setting, over the `pictures` pictures that every codec did at every setting:
         bpp_mean: mean of the pictures' bpp; bpp_set: all bytes over all pixels, as challenges count
         bytes, encode_s, decode_s (means), metrics {name: mean}, set_metrics {name: distance between the sets}
+        bpp_of: {name: mean bpp of the pictures that have the metric everywhere}, where some have not
     at_rates: [{codec, bpp, metrics {name: value or null: rate not reached}}], on the curve of means
-    bd_rate: {anchor, metrics: {name: {codec: {per_picture, pictures, mean_curve}}}}, percent
+    bd_rate: {anchor, below, metrics: {name: {codec: {per_picture, pictures, mean_curve}}}}, percent
+        below: of the anchor's curve the part up to so many bits a pixel counts; null: all of it
         per_picture: mean over `pictures` of each picture's BD-rate; mean_curve: BD-rate between the curves of means
-    viewer: [{picture, bpp, image, entries: [{codec, setting, bpp, bytes, image}], not_reached: [codec]}]
+    viewer: [{picture, bpp, image, entries: [{codec, setting, bpp, bytes, image}], not_reached [codec], failed [codec]}]
         image: the pixels as a data URI, lossless WebP
 """
 
@@ -46,15 +49,29 @@ def mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def common(points: Iterable[Point], metric: str | None = None) -> set[str]:
+    """Names of the pictures that every codec and setting has, with a value of the metric where one is named."""
+    rows: dict[tuple[str, float], set[str]] = defaultdict(set)
+    for point in points:
+        if metric is None or point.metrics[metric] is not None:
+            rows[point.codec, point.setting].add(point.picture)
+    return set.intersection(*rows.values()) if rows else set()
+
+
 def means(points: Sequence[Point], pictures: Mapping[str, Picture]) -> list[dict[str, Any]]:
-    """A row a codec and setting, in the order of the codecs and of their rates."""
+    """A row a codec and setting, in the order of the codecs and of their rates; all are of the same pictures."""
+    everywhere = common(points)
     groups: dict[tuple[str, float], list[Point]] = defaultdict(list)
     for point in points:
-        groups[point.codec, point.setting].append(point)
+        if point.picture in everywhere:
+            groups[point.codec, point.setting].append(point)
+    names = list(points[0].metrics) if points else []
+    with_value = {name: everywhere & common(points, name) for name in names}
     order = {codec: number for number, codec in enumerate(dict.fromkeys(point.codec for point in points))}
     rows = []
     for (codec, setting), group in groups.items():
         size = sum(point.bytes for point in group)
+        of = {name: [point for point in group if point.picture in some] for name, some in with_value.items()}
         row = {
             "codec": codec,
             "setting": setting,
@@ -64,16 +81,26 @@ def means(points: Sequence[Point], pictures: Mapping[str, Picture]) -> list[dict
             "bytes": size,
             "encode_s": mean(point.encode_s for point in group),
             "decode_s": mean(point.decode_s for point in group),
-            "metrics": {name: mean(point.metrics[name] for point in group) for name in group[0].metrics},
+            "metrics": {name: mean(point.metrics[name] for point in some) for name, some in of.items()},
+            "bpp_of": {name: mean(p.bpp for p in some) for name, some in of.items() if len(some) < len(group)},
             "set_metrics": {},
         }
         rows.append(row)
     return sorted(rows, key=lambda row: (order[row["codec"]], row["bpp_mean"]))
 
 
-def curve(rows: Iterable[Mapping[str, Any]], codec: str, metric: str, rate: str) -> list[tuple[float, float]]:
-    """(bpp, value) of a codec, where there is a value; `rate` names the column."""
-    values = [(row[rate], row["metrics"].get(metric)) for row in rows if row["codec"] == codec]
+def rate_of(row: Mapping[str, Any], metric: str) -> float:
+    """Mean bits per pixel of the pictures that a row's value of a metric is of."""
+    rate = row.get("bpp_of", {}).get(metric)  # results of older versions have none
+    return float(row["bpp_mean"] if rate is None else rate)
+
+
+Points = list[tuple[float, float]]
+
+
+def curve(rows: Iterable[Mapping[str, Any]], codec: str, metric: str) -> Points:
+    """(bpp, value) of a codec on the means, where there is a value."""
+    values = [(rate_of(row, metric), row["metrics"][metric]) for row in rows if row["codec"] == codec]
     return [(bpp, value) for bpp, value in values if value is not None]
 
 
@@ -84,7 +111,7 @@ def table_at_rates(rows: Sequence[dict[str, Any]], metrics: Sequence[str], rates
         {
             "codec": codec,
             "bpp": rate,
-            "metrics": {name: at_rate(curve(rows, codec, name, "bpp_mean"), rate) for name in metrics},
+            "metrics": {name: at_rate(curve(rows, codec, name), rate) for name in metrics},
         }
         for codec in codecs
         for rate in rates
@@ -102,26 +129,27 @@ def bd_table(
 
     With `limit` only the anchor's part up to so many bits a pixel counts.
     """
-    by_picture: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    of_pictures: dict[tuple[str, str, str], Points] = defaultdict(list)
     for point in points:
-        by_picture[point.picture].append({"codec": point.codec, "bpp": point.bpp, "metrics": point.metrics})
+        for name, value in point.metrics.items():
+            if value is not None:
+                of_pictures[name, point.codec, point.picture].append((point.bpp, value))
     codecs = [codec for codec in dict.fromkeys(point.codec for point in points) if codec != anchor]
+    pictures = list(dict.fromkeys(point.picture for point in points))
     table: dict[str, Any] = {}
     for name, higher in metrics.items():
 
-        def delta(some: Sequence[Mapping[str, Any]], codec: str, rate: str, name: str = name, up: bool = higher) -> Any:
-            pair = [
-                [(bpp, better(name, v, up)) for bpp, v in curve(some, which, name, rate)] for which in (anchor, codec)
-            ]
-            return bd_rate(below(pair[0], limit), pair[1])
+        def delta(first: Points, second: Points, name: str = name, higher: bool = higher) -> float | None:
+            one, other = ([(bpp, better(name, value, higher)) for bpp, value in some] for some in (first, second))
+            return bd_rate(below(one, limit), other)
 
         table[name] = {}
         for codec in codecs:
-            values = [delta(some, codec, "bpp") for some in by_picture.values()]
+            values = [delta(of_pictures[name, anchor, p], of_pictures[name, codec, p]) for p in pictures]
             table[name][codec] = {
                 "per_picture": mean(values),
                 "pictures": sum(value is not None for value in values),
-                "mean_curve": delta(rows, codec, "bpp_mean"),
+                "mean_curve": delta(curve(rows, anchor, name), curve(rows, codec, name)),
             }
     return {"anchor": anchor, "below": limit, "metrics": table}
 
@@ -168,6 +196,8 @@ def write_codec_compare(results: Mapping[str, Any], out: Path) -> None:
     labels = {metric["name"]: metric["label"] for metric in results["metrics"]}
     theirs = {"ms_ssim": "msssim", "lpips_alex": "lpips"}  # names that the viewer knows
     folder, batches = out / "codec-compare", []
+    for old in folder.glob("*.json"):
+        old.unlink()
     for number, codec in enumerate(results["codecs"]):
         batch = {
             "constant_descriptions": [

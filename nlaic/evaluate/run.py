@@ -2,52 +2,21 @@
 
 import datetime
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from nlaic.ahead import processors
 from nlaic.errors import NlaicError
 from nlaic.evaluate import fid, inception, metrics, results, viewer
 from nlaic.evaluate.codecs import MissingError, Spec, parse
 from nlaic.evaluate.journal import Journal, Watch
 from nlaic.evaluate.metrics import Metric
 from nlaic.evaluate.places import check_out, find_pictures
-from nlaic.evaluate.points import Picture, Point, PointTask, coder, measure
+from nlaic.evaluate.points import Picture, Point, PointTask, coder, measure, settings_of
 from nlaic.evaluate.provenance import machine, versions
 from nlaic.evaluate.sets import Distances, nearest_rows
+from nlaic.evaluate.settings import Settings
 from nlaic.evaluate.store import digest, read_pixels
-
-
-@dataclass(frozen=True)
-class Settings:
-    """An evaluation; the names are those of conf/evaluate.yaml."""
-
-    data: Mapping[str, Any]
-    out: str
-    cache: str | None = None
-    codecs: Sequence[str] = ("light", "jpeg", "webp")
-    metrics: Sequence[str] = ("psnr", "ms_ssim")
-    settings: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    anchor: str = "jpeg"
-    bd_below: float | None = None
-    rates: Sequence[float] = (0.15, 0.25, 0.4, 0.6)
-    viewer: Mapping[str, Any] = field(default_factory=lambda: {"pictures": 3, "bpp": 0.25})
-    networks: str | None = None
-    executor: str = "local"
-    jobs: int | None = None
-    force: bool = False
-
-    @property
-    def store(self) -> Path:
-        """Where points are kept."""
-        return Path(self.cache).expanduser() if self.cache else Path(self.out) / "cache"
-
-    @property
-    def processes(self) -> int:
-        """How many at once."""
-        return processors() if self.jobs is None else int(self.jobs)
 
 
 class Evaluation:
@@ -63,25 +32,42 @@ class Evaluation:
             NlaicError: for settings that make no sense; a codec, metric or point that fails is in the results.
         """
         s = self.settings
+        s.check()
         specs = [parse(text) for text in dict.fromkeys(s.codecs)]
         chosen, of_sets = self.choose_metrics()
         pictures = self.pictures()
-        check_out(Path(s.out), pictures, s.force)
+        shown = viewer.choose(pictures, s.viewer["pictures"])
+        check_out(s.folder, pictures, s.force)
         specs = self.available(specs)
         self.check_sizes(pictures, chosen, of_sets)
         points = self.points(pictures, specs, chosen)
         if not points:
             raise NlaicError(f"no point could be measured: {self.journal.failures[0]['reason']}")
-        by_name = {picture.name: picture for picture in pictures}
-        rows = results.means(points, by_name)
+        same = self.common(pictures, points)
+        rows = results.means(points, {picture.name: picture for picture in pictures})
         near = nearest_rows(rows, s.rates)
         for metric in of_sets:
-            Distances(metric, pictures, s.store, s.networks, self.journal).add_to(near, points)
+            Distances(metric, same, s.store, s.network_folder, self.journal).add_to(near, points)
         names = [metric.name for metric in chosen]
         higher = {metric.name: metric.higher_is_better for metric in chosen}
         if s.anchor not in {point.codec for point in points}:
             self.journal.warn(f"no BD-rate: the anchor {s.anchor!r} is not among the codecs measured")
         has_anchor = s.anchor in {point.codec for point in points}
+        return self._facts(specs, pictures) | {
+            "metrics": [*map(describe, chosen), *map(describe, of_sets)],
+            "skipped": [asdict(skipped) for skipped in self.journal.skipped],
+            "failures": self.journal.failures,
+            "points": [asdict(point) for point in points],
+            "means": rows,
+            "at_rates": results.table_at_rates(rows, names, s.rates),
+            "bd_rate": results.bd_table(points, rows, higher, s.anchor, s.bd_below) if has_anchor else None,
+            "viewer": self.views(shown, specs, points),
+            "warnings": self.journal.warnings,
+        }
+
+    def _facts(self, specs: Sequence[Spec], pictures: Sequence[Picture]) -> dict[str, Any]:
+        """The part of the results that says what they are of."""
+        s = self.settings
         return {
             "schema": results.SCHEMA,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -104,25 +90,16 @@ class Evaluation:
                 }
                 for spec in specs
             ],
-            "metrics": [*map(describe, chosen), *map(describe, of_sets)],
-            "skipped": [asdict(skipped) for skipped in self.journal.skipped],
-            "failures": self.journal.failures,
-            "points": [asdict(point) for point in points],
-            "means": rows,
-            "at_rates": results.table_at_rates(rows, names, s.rates),
-            "bd_rate": results.bd_table(points, rows, higher, s.anchor, s.bd_below) if has_anchor else None,
-            "viewer": self.views(pictures, specs, points),
-            "warnings": self.journal.warnings,
         }
 
     def pictures(self) -> list[Picture]:
         """The pictures of the set; one that cannot be read is a failure, and the rest go on."""
-        root, every, limit = (self.settings.data.get(key) for key in ("root", "every", "limit"))
-        files = find_pictures(Path(str(root)).expanduser())[:: int(every or 1)][:limit]
+        root, (every, limit) = self.settings.root, (self.settings.data.get(key) for key in ("every", "limit"))
+        files = find_pictures(root, without=(self.settings.folder, self.settings.store))[:: int(every or 1)][:limit]
         self.journal.watch.phase("reading", len(files))
         found = []
         for path in files:
-            name = path.relative_to(Path(str(root)).expanduser()).as_posix()
+            name = path.relative_to(root).as_posix()
             try:
                 picture = read_pixels(path)
             except (NlaicError, OSError) as error:
@@ -156,14 +133,14 @@ class Evaluation:
         known = [*metrics.METRICS, *metrics.SHORT, *sets]
         if unknown := [name for name in s.metrics if name not in known]:
             raise NlaicError(f"metrics: {unknown[0]!r} is none of {', '.join(dict.fromkeys(known))}")
-        chosen, skipped = metrics.choose([name for name in s.metrics if name not in sets], s.networks)
+        chosen, skipped = metrics.choose([name for name in s.metrics if name not in sets], s.network_folder)
         for one in skipped:
             self.journal.skip(one.kind, one.name, one.reason)
         of_sets: dict[str, fid.SetMetric] = {}
         for name in (full for short in s.metrics if short in sets for full in fid.SHORT.get(short, (short,))):
             for candidate in filter(None, (name, fid.STAND_INS.get(name))):
                 try:
-                    inception.load(fid.SET_METRICS[candidate].dims, s.networks)
+                    inception.load(fid.SET_METRICS[candidate].dims, s.network_folder)
                 except NlaicError as error:
                     self.journal.skip("metric", candidate, str(error))
                 else:
@@ -191,22 +168,34 @@ class Evaluation:
         names = tuple(metric.name for metric in chosen)
         if unknown := set(s.settings) - {spec.text for spec in specs} - {one.name for one in self.journal.skipped}:
             raise NlaicError(f"settings: {sorted(unknown)[0]!r} is none of codecs={[spec.text for spec in specs]}")
+        for spec in specs:
+            spec.codec.check(s.settings.get(spec.text, ()))
         tasks = [
-            PointTask(picture, spec.text, float(setting), names, s.store, s.networks)
+            PointTask(picture, spec.text, float(setting), names, s.store, s.network_folder)
             for picture in pictures
             for spec in specs
-            for setting in s.settings.get(spec.text, spec.codec.settings)
+            for setting in s.settings.get(spec.text) or settings_of(spec.text)
         ]
-        done: dict[PointTask, Point] = {}
-        for task, point in self.journal.run("points", measure, tasks):
-            done[task] = point
+        done = [point for _, point in self.journal.run("points", measure, tasks)]
+        for point in done:
+            for name, reason in point.failed.items():
+                self.journal.fail(point.codec, point.setting, point.picture, f"{name}: {reason}")
         order = {spec.text: number for number, spec in enumerate(specs)}
-        return sorted(done.values(), key=lambda p: (order[p.codec], p.setting, p.picture))
+        return sorted(done, key=lambda p: (order[p.codec], p.setting, p.picture))
 
-    def views(self, pictures: Sequence[Picture], specs: Sequence[Spec], points: Sequence[Point]) -> list[Any]:
+    def common(self, pictures: Sequence[Picture], points: Sequence[Point]) -> list[Picture]:
+        """The pictures that means are of; warns where some are not among them."""
+        names = results.common(points)
+        if left := [picture.name for picture in pictures if picture.name not in names]:
+            self.journal.warn(
+                f"means, curves and distances are of {len(names)} of {len(pictures)} pictures: at some setting of some "
+                f"codec the others failed ({', '.join(left[:3])}{', ...' if len(left) > 3 else ''})"
+            )
+        return [picture for picture in pictures if picture.name in names]
+
+    def views(self, chosen: Sequence[Picture], specs: Sequence[Spec], points: Sequence[Point]) -> list[Any]:
         """Pictures for the report, at matched rates."""
         s, shown = self.settings, []
-        chosen = viewer.choose(pictures, s.viewer["pictures"])
         bpp = float(s.viewer["bpp"])
         tasks = [
             viewer.ViewTask(picture, spec.text, bpp, tuple(p for p in points if _is(p, spec.text, picture)), s.store)
@@ -215,14 +204,15 @@ class Evaluation:
         ]
         entries = dict(self.journal.run("viewer", viewer.view, tasks))
         for picture in chosen:
-            mine = [task for task in tasks if task.picture == picture and task in entries]
+            mine = [task for task in tasks if task.picture == picture]
             shown.append(
                 {
                     "picture": picture.name,
                     "bpp": bpp,
                     "image": viewer.original(picture),
-                    "entries": [entries[task] for task in mine if entries[task]],
-                    "not_reached": [task.codec for task in mine if not entries[task]],
+                    "entries": [entries[task] for task in mine if entries.get(task)],
+                    "not_reached": [task.codec for task in mine if task in entries and not entries[task]],
+                    "failed": [task.codec for task in mine if task not in entries],
                 }
             )
         return shown

@@ -53,9 +53,10 @@ class Distances:
             self.journal.warn(f"{name} from {patches} samples: below {fid.FEW} the estimate is biased")
         tasks = [*originals.values(), *(task for some in wanted for task in some)]
         files = dict(self.journal.run(name, features, tasks))
+        failed = {task.picture.name for task in tasks if task not in files}  # left out everywhere
         for row, some in zip(rows, wanted, strict=True):
-            pairs = [(originals[task.picture.name], task) for task in some]
-            row["set_metrics"][name] = self._value([(files[a], files[b]) for a, b in pairs if {a, b} <= files.keys()])
+            kept = [task for task in some if task.picture.name not in failed]
+            row["set_metrics"][name] = self._value([(files[originals[t.picture.name]], files[t]) for t in kept])
         return None
 
     def _value(self, files: Sequence[tuple[Path, Path]]) -> float | None:
@@ -63,7 +64,8 @@ class Distances:
             return None
         originals = (np.load(original) for original, _ in files)
         decoded = (np.load(decoded) for _, decoded in files)
-        return fid.kid(originals, decoded) if self.metric.kernel else fid.fid(originals, decoded, self.metric.dims)
+        value = fid.kid(originals, decoded) if self.metric.kernel else fid.fid(originals, decoded, self.metric.dims)
+        return value if np.isfinite(value) else None
 
     def _task(self, picture: Picture, point: Point | None = None) -> FeatureTask:
         task = PointTask(picture, point.codec, point.setting, (), self.store, self.networks) if point else None

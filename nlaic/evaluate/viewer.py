@@ -12,7 +12,7 @@ import numpy as np
 
 from nlaic.errors import NlaicError
 from nlaic.evaluate.codecs import parse
-from nlaic.evaluate.points import Picture, Point, PointTask, decode, entry_of, measure, pixels
+from nlaic.evaluate.points import Picture, Point, PointTask, coder, decode, entry_of, measure, pixels
 from nlaic.evaluate.store import as_image
 
 NEAR = 0.1  # a file that misses the rate by more than this share is not shown as being at it
@@ -80,7 +80,7 @@ def choose(pictures: Sequence[Picture], wanted: int | Sequence[str]) -> list[Pic
 
 def _between(task: ViewTask) -> list[float]:
     """The settings between the two measured ones around the rate, or all where it is outside of them."""
-    every = parse(task.codec).codec.all_settings()
+    every = getattr(coder(task.codec), "settings", None) or parse(task.codec).codec.all_settings()
     backwards = every[0] > every[-1]
     below = [point.setting for point in task.points if point.bpp <= task.bpp]
     above = [point.setting for point in task.points if point.bpp > task.bpp]

@@ -39,7 +39,9 @@ class ZooCoder:
         self.zoo = plugin("compressai.zoo.image", "compressai")
         self.name, self.metric, self.pretrained = name, metric, pretrained
         self.nets: dict[int, Any] = {}
-        if pretrained and not any(self._file(quality).is_file() for quality in range(1, MODELS[name] + 1)):
+        every = range(1, MODELS[name] + 1)
+        self.settings = [quality for quality in every if not pretrained or self._file(quality).is_file()]
+        if not self.settings:
             raise MissingError(f"no weights of {name} ({metric}) in {self._file(1).parent}")
         self.version = f"{installed('compressai')} {metric}"
 

@@ -6,11 +6,13 @@ neither; tests hold both distances against theirs. The reference picture's featu
 
 import importlib.util
 import os
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -289,8 +291,15 @@ def _filled(trunk: Trunk, path: Path, network: str) -> Trunk:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, or of one that torch saved."""
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    """Tensors of a safetensors file, or of one that torch saved.
+
+    Raises:
+        NlaicError: if it is neither.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        raise NlaicError(f"loss: {path} holds no tensors, or is damaged") from error
     return state

@@ -10,7 +10,8 @@ from PIL import Image
 from nlaic.errors import NlaicError
 from nlaic.evaluate import codecs, points
 from nlaic.evaluate.codecs import Codec, MissingError
-from nlaic.evaluate.run import Evaluation, Settings
+from nlaic.evaluate.run import Evaluation
+from nlaic.evaluate.settings import Settings
 from tests.conftest import smooth_picture
 
 

@@ -11,6 +11,7 @@ from nlaic.errors import NlaicError
 from nlaic.evaluate.codecs import MissingError, _table, parse
 from nlaic.evaluate.metrics import Pair, load
 from nlaic.evaluate.zoo import MODELS, ZooCoder
+from nlaic.weights import Weights, read_weights
 from tests.conftest import SHARED, smooth_picture
 
 OURS = ("light", "nlaic")
@@ -51,10 +52,30 @@ def test_ours_at_an_effort_and_by_weights_of_one_rate(tiny_model):
         sizes[effort] = len(data)
         assert coder.decode(data).size == picture.size
     assert sizes[1] != sizes[4]
-    series = parse(f"nlaic:models={tiny_model}+{tiny_model}").open()
-    assert series.decode(series.encode(picture, 2)).size == picture.size
+
+
+def test_a_series_decodes_with_the_weights_that_coded(tiny_model, tmp_path):
+    picture, weights = smooth_picture(128, 64), read_weights(tiny_model)
+
+    def changed(name, change, file):
+        tensors = {**weights.tensors, name: (weights.tensors[name] + change).astype(weights.tensors[name].dtype)}
+        (tmp_path / file).write_bytes(Weights(tensors, weights.metadata).to_bytes())
+        return tmp_path / file
+
+    other = changed("rates.log_step", 0.2, "other.safetensors")
+    series = parse(f"nlaic:models={tiny_model}+{other}").open()
+    assert list(series.settings) == [1, 2]
+    for number, path in enumerate((tiny_model, other), 1):
+        alone = parse(f"light:model={path}").open()
+        data = series.encode(picture, number)
+        assert data == alone.encode(picture, 50)
+        assert np.array_equal(series.decode(data), alone.decode(data))
     with pytest.raises(NlaicError, match="2 weights, but setting is 3"):
         series.encode(picture, 3)
+    name = next(name for name in weights.tensors if name.startswith("g_s."))
+    twin = changed(name, 0.1, "twin.safetensors")  # the same model id
+    with pytest.raises(NlaicError, match="do not tell them apart"):
+        parse(f"nlaic:models={tiny_model}+{twin}").open()
 
 
 def test_an_untrained_model_of_the_zoo_goes_there_and_back():

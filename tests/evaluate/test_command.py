@@ -31,7 +31,7 @@ def test_one_command_makes_everything_and_report_makes_it_again(folder, tmp_path
     ("words", "text"),
     [
         (["out=x"], "nlaic-evaluate: data.root=... must be given"),
-        (["out=x", "data.root=nowhere"], "nlaic-evaluate: data.root=nowhere: no such folder"),
+        (["out=x", "data.root=nowhere"], "nowhere: no such folder"),
         (["report", "nowhere"], "nlaic-evaluate: nowhere: No such file"),
     ],
 )
@@ -48,7 +48,7 @@ def test_presets_name_codecs_and_metrics_that_there_are(preset):
 
     from nlaic.evaluate import fid, metrics
     from nlaic.evaluate.codecs import parse
-    from nlaic.evaluate.run import Settings
+    from nlaic.evaluate.settings import Settings
 
     with hydra.initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
         config = hydra.compose("evaluate", [f"evaluate={preset}", "data.root=x", "out=y"])

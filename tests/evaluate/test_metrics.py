@@ -7,6 +7,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from nlaic.errors import NlaicError
+from nlaic.evaluate import inception, metrics
 from nlaic.evaluate.codecs import MissingError
 from nlaic.evaluate.metrics import METRICS, PSNR_MOST, Pair, choose, load
 from tests.conftest import SHARED, smooth_picture
@@ -73,7 +74,7 @@ def test_a_standard_without_its_network_is_not_called_by_its_name(tmp_path, monk
     assert skipped[0].name == "dists" and "vgg16_features" in skipped[0].reason
 
 
-def test_lpips_of_published_pairs(kodak, pair):
+def test_lpips_is_wired_in_the_right_order_and_range(kodak, pair):
     """The same network through the package's own code is held in test_losses; here the wiring: order and range."""
     measure = load("lpips_squeeze", str(NETWORKS))
     picture = Image.open(kodak[0])
@@ -90,3 +91,25 @@ def test_without_networks_the_reason_is_said(tmp_path, monkeypatch):
     assert not chosen and "alexnet_features.safetensors" in skipped[0].reason
     with pytest.raises(NlaicError):
         load("dists", str(tmp_path))
+
+
+def test_damaged_networks_are_skipped_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
+    for name in ("alexnet_features", "lpips_lin_alex", "inception_fid_to_mixed7a_fp16"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"junk")
+    chosen, skipped = choose(["lpips"], str(tmp_path))
+    assert not chosen and "alexnet_features.safetensors holds no tensors" in skipped[0].reason
+    with pytest.raises(NlaicError, match="is not the Inception"):
+        inception.load(768, str(tmp_path))
+
+
+def test_other_heads_are_another_version(tmp_path, monkeypatch):
+    monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
+    (tmp_path / "alexnet_features.safetensors").write_bytes(b"one")
+    versions = set()
+    for heads in (b"one", b"two"):
+        (tmp_path / "lpips_lin_alex.safetensors").write_bytes(heads)
+        metrics._hash.cache_clear()
+        versions.add(metrics.METRICS["lpips_alex"].version(str(tmp_path)))
+    metrics._hash.cache_clear()
+    assert len(versions) == 2

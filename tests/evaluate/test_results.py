@@ -6,11 +6,13 @@ import json
 import bjontegaard
 import numpy as np
 import pytest
+from PIL import Image
 
+from nlaic.cli.evaluate import summary
 from nlaic.errors import NlaicError
 from nlaic.evaluate import results
 from nlaic.evaluate.bd import at_rate, bd_rate, better, rising
-from nlaic.evaluate.report import write_all
+from nlaic.evaluate.report import render, write_all
 
 ANCHOR = [(0.1, 27.0), (0.2, 29.5), (0.4, 32.0), (0.8, 35.0)]
 
@@ -34,7 +36,7 @@ def test_curves_that_do_not_meet_have_no_bd_rate():
 
 
 def test_points_that_a_cheaper_one_beats_are_left_out():
-    assert rising([*ANCHOR, (0.3, 29.0), (0.5, 32.0)]) == ANCHOR
+    assert rising([(0.4, 31.0), *ANCHOR, (0.3, 29.0), (0.5, 32.0)]) == ANCHOR
 
 
 def test_ms_ssim_is_compared_in_decibels_and_distances_turned():
@@ -86,6 +88,22 @@ def test_files(evaluate, tmp_path):
         assert len(batch["field_values"]) == sum(
             p["codec"] == batch["constant_values"][0].lower() for p in found["points"]
         )
+
+
+def test_nothing_of_an_earlier_run_is_left(evaluate, tmp_path):
+    out = tmp_path / "out"
+    for settings in ({"metrics": ["psnr", "psnr_y"]}, {"codecs": ["jpeg"]}):
+        write_all(evaluate(**settings)[0], out)
+    assert {path.name for path in out.glob("rd-*")} == {"rd-psnr.png", "rd-psnr.svg"}
+    assert {path.name for path in (out / "codec-compare").iterdir()} == {"00.json", "batches.json"}
+
+
+def test_what_was_not_measured_is_not_called_out_of_reach(evaluate, folder):
+    for path in folder.rglob("*.png"):
+        Image.open(path).crop((0, 0, 100, 90)).save(path)
+    found, _ = evaluate(metrics=["ms_ssim"])
+    assert all(line.endswith("| - | - |") for line in summary(found) if line.startswith(("| Coarse", "| JPEG")))
+    assert ">not reached<" not in render(found, {})
 
 
 @pytest.mark.parametrize("text", ["[]", '{"schema": "other"}', "{"])

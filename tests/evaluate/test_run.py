@@ -1,12 +1,13 @@
 """Evaluations from settings to results, with codecs that do and do not work."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nlaic.evaluate import results
+from nlaic.evaluate import metrics, results
 from tests.conftest import smooth_picture
 from tests.evaluate.conftest import Coarse
 
@@ -61,9 +62,50 @@ def test_a_failing_picture_is_reported_and_the_rest_goes_on(evaluate, folder):
     assert reasons == {"wide.png": "ValueError: too wide for me", "high.png": reasons["high.png"]}
     assert "8x8 pixels of a picture of 64x240" in reasons["high.png"]
     assert "text.png" in {failure["picture"] for failure in found["failures"]}
-    rows = [row for row in found["means"] if row["codec"] == "fails"]
-    assert {row["pictures"] for row in rows} == {3}
+    assert {row["pictures"] for row in found["means"]} == {3}  # of the other codec too: means are of the same pictures
+    assert any("of 3 of 5 pictures" in text and "wide.png" in text for text in found["warnings"])
     assert any("wide.png: ValueError" in note for note in watch.notes)
+
+
+def test_a_codec_that_fails_on_some_pictures_is_no_better_for_it(evaluate, folder):
+    """Byte for byte another codec, but for the picture that costs most: equal on the means all the same."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 240, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "wide.png")
+    found, _ = evaluate(codecs=["fails", "coarse"], anchor="coarse", settings={"coarse": [2, 4, 6]})
+    curves = [[row["bpp_mean"] for row in found["means"] if row["codec"] == name] for name in ("fails", "coarse")]
+    assert curves[0] == curves[1]
+    assert found["bd_rate"]["metrics"]["psnr"]["fails"]["mean_curve"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_metric_that_fails_takes_nothing_with_it(evaluate, folder, monkeypatch):
+    def measure(pair):
+        if pair.reference.shape[0] == 190:
+            raise np.linalg.LinAlgError("singular")
+        return float("nan") if pair.reference.shape[0] == 170 else 1.0
+
+    row = replace(metrics.METRICS["vif"], load=lambda networks: measure)
+    monkeypatch.setitem(metrics.METRICS, "vif", row)
+    metrics.load.cache_clear()
+    found, _ = evaluate(metrics=["psnr", "vif"], settings={"jpeg": [30, 60, 90]})
+    metrics.load.cache_clear()
+    assert {p["picture"]: p["metrics"]["vif"] for p in found["points"]} == {
+        "a.png": 1.0,
+        "b.png": None,
+        "below/c.png": None,
+    }
+    assert all(p["metrics"]["psnr"] for p in found["points"])
+    reasons = {failure["reason"] for failure in found["failures"]}
+    assert reasons == {"vif: LinAlgError: singular", "vif: ArithmeticError: the value is nan"}
+    jpeg = [row for row in found["means"] if row["codec"] == "jpeg"]
+    mine = {p["setting"]: p["bpp"] for p in found["points"] if p["codec"] == "jpeg" and p["picture"] == "a.png"}
+    assert [row["bpp_of"]["vif"] for row in jpeg] == sorted(mine.values())  # of the picture that has the metric
+
+
+def test_results_among_the_pictures_are_none(evaluate, folder):
+    first, _ = evaluate(out=str(folder / "report"))
+    smooth_picture(64, 64).save(folder / "report" / "rd-psnr.png")
+    second, _ = evaluate(out=str(folder / "report"), force=True)
+    assert first["data"] == second["data"]
 
 
 def test_what_is_missing_is_skipped_with_its_reason(evaluate):
@@ -111,6 +153,16 @@ def test_bad_settings_are_refused(refused, folder, tmp_path):
     assert "'webp' is none of codecs" in refused(settings={"webp": [3]})
     assert "executor must be one of local, ray" in refused(executor="slurm")
     assert "none of the codecs can be had: not on this machine" in refused(codecs=["missing"])
+    assert "codecs must be a list" in refused(codecs="jpeg")
+    assert "settings.jpeg must be a list" in refused(settings={"jpeg": 50})
+    assert "settings.jpeg must be numbers" in refused(settings={"jpeg": ["high"]})
+    assert "settings.jpeg: 50.5 is none of 1 to 100 in steps of 1" in refused(settings={"jpeg": [50.5]})
+    assert "rates must be above 0" in refused(rates=[0])
+    assert "jobs must be a whole number from 0" in refused(jobs=-1)
+    assert "viewer.pictures must be a number or a list" in refused(viewer={"pictures": "a.png", "bpp": 1})
+    assert "effort must be 1 to 9, but got 2.5" in refused(codecs=["light:effort=2.5"])
+    assert "codec 'avif:speed=slow'" in refused(codecs=["avif:speed=slow"])
+    assert "subsampling must be one of 420, 444" in refused(codecs=["jpeg-packed:subsampling=411"])
     assert "'z.png' is none of the pictures" in refused(viewer={"pictures": ["z.png"], "bpp": 1})
 
 
