@@ -66,7 +66,7 @@ CODECS = ("1",)  # ids of the codecs that this program decodes
 # SHA-256 of the files that come with the package, by file name: weights of codecs, of filters (`nlaic.classic.weights`)
 # and of the JPEG encoder (`nlaic.classic.jpeg.model`), and ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
-    "jpeg-84bd20ce.safetensors": "84bd20cee9943b1b8b7ee2ac6a00e38b1614a9c45ae7edf9158b1c5ce21d9d30",
+    "jpeg-b5db40bc.safetensors": "b5db40bc7958ba42dbc4c73fc288f15efa25a8d36ef87cf8428f78281ae4a85d",
     "light-58f54f4d.safetensors": "58f54f4d035b46b18c4c4555f8be35e4f3921596585aa0214e5c8ad75364e5e1",
     "light-58f54f4d.onnx.zip": "c7354f214cb562388264d515ba450c5c8960261f60f72602468a389773d49ff1",
     "restore-light-heic-0ba0f5ab.safetensors": "0ba0f5ab12462942f22e621d7cd7feb2dae668028219a7566ca8cab90dc6859a",
