@@ -174,6 +174,8 @@ def test_the_command(data, tiny_model, tmp_path, capsys, monkeypatch):
     assert code == 1 and "and 1 more" in lines[1] and lines[2].endswith("around them: 1 ..")
     code, lines, written = run(damaged(data, 1), "--salvage", "--quiet")
     assert (code, len(lines), written) == (1, 1, True)
+    code, lines, written = run(damaged(data, *range(9)), "--salvage")
+    assert (code, len(lines), written) == (1, 1, False) and "nothing is intact, nothing is written: byte" in lines[0]
     for content, options in ((damaged(data, 1), ()), (data[:20], ("--salvage",)), (data, ("--max-pixels", "50999"))):
         code, lines, written = run(content, *options)
         assert (code, len(lines), written) == (1, 1, False)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from nlaic.classic.coders import plugin
 from nlaic.errors import NlaicError
 
 TIME_LIMIT = 6.0  # seconds for the solver; what was rounded is good to a picture a limit, should it need more
@@ -40,6 +41,11 @@ class Limit:
     name: str
     amounts: np.ndarray
     total: float
+
+
+def solver() -> Any:
+    """scipy.optimize; raises MissingError where there is no SciPy."""
+    return plugin("scipy.optimize", "scipy", "classic")
 
 
 def allocate(costs: np.ndarray, *limits: Limit) -> np.ndarray:
@@ -76,8 +82,7 @@ def _relaxed(
 ) -> tuple[np.ndarray | None, np.ndarray, float]:
     """The optimum in fractions [N, M], by how much an option is worse than its picture's best at the prices of the
     limits [N, M], and the least sum that there can be; None and zeros where the limits together cannot be met."""
-    from scipy.optimize import linprog
-
+    linprog = solver().linprog
     amounts = np.stack([limit.amounts.ravel() / (limit.total or 1.0) for limit in limits])
     unit = np.ptp(costs) or 1.0
     found = linprog(
@@ -116,18 +121,19 @@ def _rounded(share: np.ndarray | None, costs: np.ndarray, limits: tuple[Limit, .
 
 def _whole(costs: np.ndarray, there: np.ndarray, limits: tuple[Limit, ...]) -> np.ndarray | None:
     """The integer programme over the options that are left."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
+    optimize = solver()
     columns = np.flatnonzero(there)
-    rows = [LinearConstraint(_one_each(costs.shape)[:, columns], 1, 1)]
+    rows = [optimize.LinearConstraint(_one_each(costs.shape)[:, columns], 1, 1)]
     for limit in limits:
         unit = limit.total or 1.0  # rows of one size: the solver's tolerance is absolute
-        rows.append(LinearConstraint(limit.amounts.reshape(1, -1)[:, columns] / unit, -np.inf, limit.total / unit))
+        rows.append(
+            optimize.LinearConstraint(limit.amounts.reshape(1, -1)[:, columns] / unit, -np.inf, limit.total / unit)
+        )
     with _silence():
-        found = milp(
+        found = optimize.milp(
             costs.ravel()[columns] / (np.ptp(costs) or 1.0),
             integrality=np.ones(len(columns)),
-            bounds=Bounds(0, 1),
+            bounds=optimize.Bounds(0, 1),
             constraints=rows,
             options={"time_limit": TIME_LIMIT, "mip_rel_gap": GAP},
         )

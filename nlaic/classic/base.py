@@ -107,7 +107,7 @@ BASES = {
         Base(
             "heic",
             4,
-            plugin_coder("HEIF", "pillow_heif", "pillow-heif", heic_options),
+            plugin_coder("HEIF", "pillow_heif", "pillow-heif", "classic", heic_options),
             0,
             100,
             34,

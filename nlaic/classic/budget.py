@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from nlaic.classic.allocate import Limit, allocate
+from nlaic.classic.allocate import Limit, allocate, solver
 
 ROUNDS = (1.0, 0.15, 0.05)  # how far from the last choice the next is looked for, in rungs of the ladder
 PLACES = 20  # at most so many on either side
@@ -152,8 +152,10 @@ def share(
         step: between the codec's qualities.
 
     Raises:
+        MissingError: without SciPy.
         NlaicError: if the budget is too small; it says the least.
     """
+    solver()  # before the work
     tries = Tries(attempt, count)
     for number in range(count):
         for quality in ladder:

@@ -82,13 +82,13 @@ def pillow_coder(
 
 
 def plugin_coder(
-    format: str, module: str, package: str, options: Callable[..., dict[str, Any]], **defaults: Any
+    format: str, module: str, package: str, extra: str, options: Callable[..., dict[str, Any]], **defaults: Any
 ) -> Callable[..., Coder]:
-    """`open` of a format that a plug-in adds to Pillow."""
+    """`open` of a format that a plug-in adds to Pillow; `extra` brings it."""
 
     def open(**given: Any) -> Coder:
         check_options(format, given, defaults)
-        library = plugin(module, package)
+        library = plugin(module, package, extra)
         if hasattr(library, "register_heif_opener"):
             library.register_heif_opener()
         chosen = defaults | given

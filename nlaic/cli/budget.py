@@ -17,22 +17,12 @@ if TYPE_CHECKING:
     from nlaic.classic.file import BaseEncoder
     from nlaic.codec import Codec
 
-POWERS = {"K": 10**3, "M": 10**6, "G": 10**9}
-
-
-def _size(text: str) -> int:
-    number, unit = (text[:-1], POWERS[text[-1].upper()]) if text[-1:].upper() in POWERS else (text, 1)
-    return int(float(number) * unit)
-
-
-size = command.ranged(_size, "a number of bytes above 0, with K, M or G for powers of 1000", lambda value: value > 0)
-
 
 def add_budgets(parser: command.Parser, rate: Any) -> None:
     """The options; `rate` is the group of those that say how large files are to be."""
     rate.add_argument(
         "--total-bytes",
-        type=size,
+        type=command.size,
         metavar="N",
         help="at most so many bytes for all pictures together (10M: ten million), shared out for the best mean "
         "metric; every picture is tried at about 14 qualities",

@@ -18,6 +18,10 @@ from nlaic.version import __version__
 T = TypeVar("T")
 
 FAILURES = (NlaicError, OSError, MemoryError)
+POWERS = {"K": 10**3, "M": 10**6, "G": 10**9}
+# Those of Hydra that a value follows.
+HYDRA_SHORT = ("-c", "-p", "-i", "-cp", "-cn", "-cd")
+HYDRA_LONG = ("--cfg", "--package", "--info", "--config-path", "--config-name", "--config-dir")
 EXIT_CODES = "exit code: 0 all done, 1 something failed, 2 usage, 130 interrupted"
 
 
@@ -39,7 +43,7 @@ def ranged(kind: Callable[[str], T], allowed: str, accepts: Callable[[T], bool])
     def parse(text: str) -> T:
         try:
             value = kind(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             accepted = False
         else:
             accepted = accepts(value)
@@ -56,6 +60,14 @@ quality = ranged(
 bits_per_pixel = ranged(float, "a number above 0", lambda value: 0 < value < math.inf)
 realism = ranged(float, "0 to 1", lambda value: 0 <= value <= 1)
 effort = ranged(int, "1 to 9", lambda value: 1 <= value <= 9)
+
+
+def _size(text: str) -> int:
+    number, unit = (text[:-1], POWERS[text[-1].upper()]) if text[-1:].upper() in POWERS else (text, 1)
+    return int(float(number) * unit)
+
+
+size = ranged(_size, "a number of bytes above 0, with K, M or G for powers of 1000", lambda value: value > 0)
 at_least_one = ranged(int, "a whole number of at least 1", lambda value: value >= 1)
 
 
@@ -145,6 +157,14 @@ def limit_threads(command: str, threads: int | None) -> None:
         say(
             f"{command}: note: {threads} threads asked for, but {processors()} is all there are to run them", sys.stderr
         )
+
+
+def check_settings(command: str, words: Sequence[str]) -> None:
+    """End with a line where a word among Hydra's sets nothing."""
+    for before, word in zip(("", *words), words, strict=False):
+        if "=" not in word and word[:1] not in ("-", "~") and before not in (*HYDRA_SHORT, *HYDRA_LONG):
+            say(f"{command}: {word!r} sets nothing: write name=value, as in data.root=FOLDER (--help)", sys.stderr)
+            sys.exit(2)
 
 
 def check_stdout(jobs: Sequence[Job]) -> bool:

@@ -45,9 +45,9 @@ def make_parser() -> command.Parser:
     )
     rate.add_argument(
         "--bytes",
-        type=command.at_least_one,
+        type=command.size,
         metavar="N",
-        help="at most so many bytes; takes several times as long as -q",
+        help="at most so many bytes (50k: 50,000); takes several times as long as -q",
     )
     add_budgets(parser, rate)
     parser.add_argument(
@@ -112,6 +112,7 @@ def _compress_all(args: argparse.Namespace) -> bool:
 
 
 def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Reporter) -> None:
+    import nlaic
     from nlaic.picture import INPUT_SUFFIXES, open_picture
 
     if job.target and job.target.suffix.lower() in INPUT_SUFFIXES:
@@ -124,6 +125,8 @@ def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Rep
     more: dict[str, Any] = {} if args.codec else {"progress": report.fraction}
     data = codec.compress(image, **_options(args), **more)
     seconds = perf_counter() - start
+    if (args.bytes or args.bpp) and not args.codec and nlaic.info(data)["quality"] == 100:
+        report.note(job.name, "smaller than asked for: quality 100, the best there is, needs no more")
     write_output(job.target, data, force=args.force, parents=args.recursive)
     report.line(result_line(job.name, image.size, len(data), seconds))
 

@@ -96,9 +96,9 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | B
     from nlaic.picture import encode_picture, output_format
 
     format = "PNG" if job.target is None or not job.target.suffix else output_format(job.target)
-    check_target(job.target, force=args.force, parents=args.recursive)
     data = job.read()
     facts = nlaic.info(data, max_pixels=args.max_pixels, salvage=args.salvage)
+    check_target(job.target, force=args.force, parents=args.recursive)
     model_id = "base" if "base" in facts else facts["model_id"]
     if model_id not in codecs:
         codecs[model_id] = nlaic.load_for(data, model=args.model, **command.execution(args))
@@ -111,6 +111,8 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | B
     if args.salvage:
         salvaged = codecs[model_id].salvage(data, **options, max_pixels=args.max_pixels)
         image, blocks, damage = salvaged.picture, salvaged.blocks, salvaged.damage
+        if len(blocks) == facts["blocks"]:
+            raise NlaicError(f"nothing is intact, nothing is written: {damage[0]}")
     else:
         image, blocks, damage = codecs[model_id].decompress(data, **options, max_pixels=args.max_pixels), (), ()
     seconds = perf_counter() - start

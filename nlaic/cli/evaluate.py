@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from nlaic.cli.command import check_settings
 from nlaic.cli.progress import say
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
@@ -31,6 +32,8 @@ def main() -> None:
         from omegaconf import MissingMandatoryValue, OmegaConf
     except ImportError as error:
         sys.exit(f"{NAME}: {error.name} is missing: pip install 'nlaic[eval]'")
+
+    check_settings(NAME, arguments)
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="evaluate")
     def run_config(config: Any) -> None:

@@ -140,6 +140,8 @@ def _output_folder(inputs: Sequence[str], output: str | None, *, many: bool, rec
     if folder.exists() and not folder.is_dir():
         raise NlaicError(f"{output}: not a folder, and there is more than one result to hold")
     if not folder.exists() and not recursive:
+        if below := next(filter(_is_folder, map(Path, inputs)), None):
+            raise NlaicError(f"{below}: is a folder: -r takes what is in it")
         raise NlaicError(f"{output}: output folder is missing{', and several results need one' if many else ''}")
     return folder
 

@@ -104,12 +104,15 @@ class Reporter:
 
 
 def result_line(
-    name: str, size: tuple[int, int], count: int, seconds: float, whole: tuple[int, int] | None = None
+    name: str, size: tuple[int, int], count: int, seconds: float | None, whole: tuple[int, int] | None = None
 ) -> str:
-    """Name, pixels, bytes, bits a pixel, million pixels a second; `whole` is the picture's size where `size` is not."""
+    """Name, pixels, bytes, bits a pixel, million pixels a second if they took any.
+
+    `whole` is the picture's size where `size` is not.
+    """
     width, height = whole or size
-    speed = size[0] * size[1] / 1e6 / max(seconds, 1e-9)
-    return f"{name}  {size[0]}x{size[1]}  {count} bytes  {8 * count / (width * height):.4f} bpp  {speed:.2f} MP/s"
+    speed = "" if seconds is None else f"  {size[0] * size[1] / 1e6 / max(seconds, 1e-9):.2f} MP/s"
+    return f"{name}  {size[0]}x{size[1]}  {count} bytes  {8 * count / (width * height):.4f} bpp{speed}"
 
 
 def _make_bar(*, transient: bool) -> "Progress":

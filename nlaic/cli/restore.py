@@ -83,7 +83,7 @@ def _restore(
     check_target(job.target, force=args.force, parents=args.recursive)
     data = job.read()
     picture, source, turn = open_coded(BytesIO(data), given, warn)
-    start = perf_counter()
+    start, seconds = perf_counter(), None
     if source is None:
         warn("without loss: there is nothing to restore, or say --source CODEC:QUALITY")
     elif source.level < filters.get(source, report).levels[0] - TOLERANCE:
@@ -91,7 +91,7 @@ def _restore(
     else:
         running = Running(args.block, args.rotations)
         picture = restored(picture, turn, filters.get(source, report), source.level, running)
-    seconds = perf_counter() - start
+        seconds = perf_counter() - start
     encoded = encode_picture(picture, format, warn=warn)
     write_output(job.target, encoded, force=args.force, parents=args.recursive)
     report.line(result_line(job.name, picture.size, len(encoded), seconds))

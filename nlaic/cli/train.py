@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nlaic.cli.command import check_settings
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
 from nlaic.version import __version__
@@ -22,6 +23,8 @@ def main() -> None:
         from omegaconf import MissingMandatoryValue, OmegaConf
     except ImportError as error:
         sys.exit(f"nlaic-train: {error.name} is missing: pip install 'nlaic[train]'")
+
+    check_settings("nlaic-train", sys.argv[1:])
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="train")
     def run_config(config: Any) -> None:

@@ -207,6 +207,7 @@ PILLOW = (
             "JXL",
             "pillow_jxl",
             "pillow-jxl-plugin",
+            "eval",
             lambda q, effort: {"quality": int(q), "effort": int(effort)},
             effort=7,
         ),
@@ -216,7 +217,7 @@ PILLOW = (
     Codec(
         "heic",
         "HEIC",
-        plugin_coder("HEIF", "pillow_heif", "pillow-heif", heic_options),
+        plugin_coder("HEIF", "pillow_heif", "pillow-heif", "classic", heic_options),
         (10, 18, 26, 34, 42, 50, 60, 70),
         (0, 100, 1),
     ),

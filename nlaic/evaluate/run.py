@@ -12,7 +12,7 @@ from nlaic.evaluate.codecs import MissingError, Spec, parse
 from nlaic.evaluate.journal import Journal, Watch
 from nlaic.evaluate.metrics import Metric
 from nlaic.evaluate.places import check_out, find_pictures
-from nlaic.evaluate.points import Picture, Point, PointTask, coder, measure, settings_of
+from nlaic.evaluate.points import Picture, Point, PointTask, coder, entry_of, measure, settings_of
 from nlaic.evaluate.provenance import machine, versions
 from nlaic.evaluate.sets import Distances, nearest_rows
 from nlaic.evaluate.settings import Settings
@@ -139,6 +139,8 @@ class Evaluation:
         of_sets: dict[str, fid.SetMetric] = {}
         for name in (full for short in s.metrics if short in sets for full in fid.SHORT.get(short, (short,))):
             for candidate in filter(None, (name, fid.STAND_INS.get(name))):
+                if any(one.name == candidate for one in self.journal.skipped):
+                    continue
                 try:
                     inception.load(fid.SET_METRICS[candidate].dims, s.network_folder)
                 except NlaicError as error:
@@ -146,6 +148,8 @@ class Evaluation:
                 else:
                     of_sets[candidate] = fid.SET_METRICS[candidate]
                     break
+        if s.metrics and not chosen and not of_sets:
+            raise NlaicError(f"none of the metrics can be had: {self.journal.skipped[-1].reason}")
         return chosen, list(of_sets.values())
 
     def check_sizes(
@@ -176,6 +180,8 @@ class Evaluation:
             for spec in specs
             for setting in s.settings.get(spec.text) or settings_of(spec.text)
         ]
+        if known := sum(entry_of(task).read() is not None for task in tasks):
+            self.journal.watch.note(f"{known} of {len(tasks)} files were made before, in {s.store}")
         done = [point for _, point in self.journal.run("points", measure, tasks)]
         for point in done:
             for name, reason in point.failed.items():

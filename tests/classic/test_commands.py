@@ -137,6 +137,15 @@ def test_a_budget_for_a_folder(folder, run, tiny_model):
     assert "decoding" in out[-1]
 
 
+def test_a_budget_without_scipy_is_one_line_before_the_work(folder, tiny_model):
+    smooth_picture(64, 64).save("one.png")
+    code = "import sys; sys.modules['scipy'] = None; from nlaic.cli.compress import main; main()"
+    words = f"one.png --total-bytes 2K --model {tiny_model}".split()
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.endswith("scipy is missing: pip install 'nlaic[classic]'\n")
+    assert len(done.stderr.splitlines()) == 1 and not Path("one.nlaic").exists()
+
+
 def test_help_and_info_import_nothing_heavy(folder):
     code = "import sys; sys.modules['torch'] = sys.modules['scipy'] = None; from nlaic.cli.{0} import main; main()"
     for name in ("restore", "compress", "decompress"):

@@ -110,7 +110,7 @@ BAD_INPUT = [  # command line, exit code, what the one line says
     ("good.png -q 101", 2, r"-q/--quality: must be 0 to 100 in steps of 0\.1, but got '101'"),
     ("good.png --tune 0", 2, r"--tune: must be a whole number of at least 1, but got '0'"),
     ("good.png --tune -3", 2, r"--tune: must be a whole number of at least 1, but got '-3'"),
-    ("good.png --bytes 0", 2, r"--bytes: must be a whole number of at least 1, but got '0'"),
+    ("good.png --bytes 0", 2, r"--bytes: must be a number of bytes above 0, with K, M or G .* got '0'"),
     ("good.png --bpp nan", 2, r"--bpp: must be a number above 0, but got 'nan'"),
     ("good.png -q 5 --bpp 1", 2, r"not allowed with"),
     ("good.png --tune 3 --rounding nearest", 2, r"--tune works with --rounding thoughtful, not nearest"),

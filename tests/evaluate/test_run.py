@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nlaic.errors import NlaicError
 from nlaic.evaluate import metrics, results
 from tests.conftest import smooth_picture
 from tests.evaluate.conftest import Coarse
@@ -106,6 +107,13 @@ def test_results_among_the_pictures_are_none(evaluate, folder):
     smooth_picture(64, 64).save(folder / "report" / "rd-psnr.png")
     second, _ = evaluate(out=str(folder / "report"), force=True)
     assert first["data"] == second["data"]
+
+
+def test_no_metric_at_all_is_an_error(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
+    with pytest.raises(NlaicError, match="none of the metrics can be had: no alexnet_features"):
+        evaluate(metrics=["lpips"], networks=str(tmp_path))
 
 
 def test_what_is_missing_is_skipped_with_its_reason(evaluate):
