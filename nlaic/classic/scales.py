@@ -5,6 +5,7 @@ around grey, coded by the same base codec: a P frame without motion, and without
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from nlaic.classic.base import Base
 from nlaic.classic.coders import Coder
+from nlaic.errors import NlaicError
 
 FACTORS = (1, 2, 3)  # the first picture is reduced to 1/2, 1/4 or 1/8
 GREY = 128
@@ -82,18 +84,21 @@ def best(coder: Coder, base: Base, picture: Image.Image, setting: float) -> Stre
     place, count = settings.index(int(setting)), len(settings)
     step = max(round(APART * count), 1)
     other = code(coder, picture, settings[place + step if place + step < count else place - step])
-    slope = (_psnr(picture, other) - _psnr(picture, plain)) / (math.log(other.size / plain.size) or 1.0)
+    slope = (psnr(picture, other) - psnr(picture, plain)) / (math.log(other.size / plain.size) or 1.0)
 
     def margin(one: Streams) -> float:
-        return _psnr(picture, one) - _psnr(picture, plain) - slope * math.log(one.size / plain.size)
+        return psnr(picture, one) - psnr(picture, plain) - slope * math.log(one.size / plain.size)
 
     tried = [plain]
     finer = sorted({min(place + round(more * count), count - 1) for more in FINER})
     for scale in (one for one in FACTORS if min(picture.size) >> one >= SMALLEST):
-        tried += [code(coder, picture, setting, scale, settings[first]) for first in finer]
+        for first in finer:
+            with suppress(NlaicError):  # xavs2 crashes on some differences
+                tried.append(code(coder, picture, setting, scale, settings[first]))
     return max(tried, key=margin)
 
 
-def _psnr(picture: Image.Image, coded: Streams) -> float:
+def psnr(picture: Image.Image, coded: Streams) -> float:
+    """In dB of RGB."""
     error = np.square(coded.pixels.astype(float) - np.asarray(picture)).mean()
     return 10 * math.log10(255**2 / max(error, 1e-3))

@@ -14,7 +14,7 @@ from nlaic.classic.base import BASES
 from nlaic.classic.coders import MissingError
 from nlaic.classic.file import BaseDecoder, BaseEncoder, Pair, extract_base, parse_pair
 from nlaic.classic.restore import Restorer
-from nlaic.classic.scales import code
+from nlaic.classic.scales import best, code
 from nlaic.classic.section import BasePicture, pack_base, read_base
 from nlaic.classic.weights import find_filter
 from nlaic.errors import FormatError, NlaicError
@@ -120,6 +120,24 @@ def test_two_streams_are_the_enlarged_picture_and_what_it_lacks(scale):
     assert rms(expected, picture) < 25
     with pytest.raises(NlaicError, match="in two jpeg streams"):
         extract_base(data)
+
+
+def test_what_a_codec_cannot_code_is_not_chosen(kodak):
+    base = BASES["jpeg"]
+    coder, picture = base.open(), Image.open(kodak[22])
+
+    class Narrow:
+        """Refuses pictures of differences: around grey, without much in them."""
+
+        decode = staticmethod(coder.decode)
+
+        def encode(self, image, setting):
+            if np.abs(np.asarray(image, int) - 128).mean() < 20:
+                raise NlaicError("too small a buffer")
+            return coder.encode(image, setting)
+
+    assert best(coder, base, picture, 5).scale > 0
+    assert best(Narrow(), base, picture, 5).scale == 0
 
 
 def test_two_streams_are_taken_where_they_win(kodak):
