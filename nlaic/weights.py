@@ -73,6 +73,10 @@ PINNED: dict[str, str] = {
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
     "restore-light-jpeg-bd95113a.onnx.zip": "e4397c4129d95ace4d786b1d82959b6f0a2ee0bbe163f027b5543ff65f5fcefb",
     "restore-light-webp-5935c01f.safetensors": "5935c01fce91c8095b7b41a136f9490f7a9aa32d3ac50ab7531b40432f51bb4c",
+    "svac2-avs2-2fc478ee.safetensors": "2fc478ee591a1cdda2181d72d791d7787cd3ee8c62ba71e3261a69384eef01e3",
+    "svac2-heic-c6b5387c.safetensors": "c6b5387c7545abcf1fa10438fb884936622b02ee10ec6664cf24f35eb532fc8c",
+    "svac2-jpeg-68dac1a8.onnx.zip": "01af19fdfa6a8a533d74861f1abb4a739b6e6fb8cbb95975d8008b51894e3028",
+    "svac2-jpeg-68dac1a8.safetensors": "68dac1a82bfa4bf2e9851a4c92c0acf7123d1124b83e120cbf27e21f41fa6a6f",
 }
 
 

@@ -113,10 +113,10 @@ def test_weights_of_another_network_are_one_line():
     assert torch.is_inference_mode_enabled() is False
 
 
-@pytest.mark.parametrize("source", ["jpeg", "webp"])
-def test_onnx_runtime_gives_what_torch_does(source):
+@pytest.mark.parametrize(("name", "source"), [("restore-light", "jpeg"), ("restore-light", "webp"), ("svac2", "heic")])
+def test_onnx_runtime_gives_what_torch_does(name, source):
     """The shipped filters share their graphs; blocks that do not divide the picture."""
-    weights, pixels = find_filter("restore-light", source), np.asarray(smooth_picture(150, 90))
+    weights, pixels = find_filter(name, source), np.asarray(smooth_picture(150, 90))
     pictures = [
         Restorer(weights, Execution("cpu", 1, engine=engine)).restore(pixels, 0.6, Running((64, 48)))
         for engine in ("onnx", "torch")
@@ -127,7 +127,7 @@ def test_onnx_runtime_gives_what_torch_does(source):
 
 def test_a_filter_without_graphs_needs_torch():
     with pytest.raises(NlaicError, match="no ONNX graphs"):
-        Restorer(small_filter("svac2", "jpeg"), Execution(engine="onnx"))
+        Restorer(small_filter("mvgl-c", "jpeg"), Execution(engine="onnx"))
 
 
 @pytest.mark.parametrize("name", ["svac2", "mvgl-c", "colorblust"])
