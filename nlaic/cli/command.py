@@ -19,8 +19,7 @@ T = TypeVar("T")
 
 FAILURES = (NlaicError, OSError, MemoryError)
 POWERS = {"K": 10**3, "M": 10**6, "G": 10**9}
-# Those of Hydra that a value follows.
-HYDRA_SHORT = ("-c", "-p", "-i", "-cp", "-cn", "-cd")
+HYDRA_SHORT = ("-c", "-p", "-i", "-cp", "-cn", "-cd")  # options of Hydra that a value follows
 HYDRA_LONG = ("--cfg", "--package", "--info", "--config-path", "--config-name", "--config-dir")
 EXIT_CODES = "exit code: 0 all done, 1 something failed, 2 usage, 130 interrupted"
 

@@ -137,6 +137,15 @@ def test_a_budget_for_a_folder(folder, run, tiny_model):
     assert "decoding" in out[-1]
 
 
+def test_more_bytes_than_the_best_quality_takes_are_noted(folder, run, tiny_model):
+    smooth_picture(64, 64).save("one.png")
+    code, _, err = run(f"compress one.png --bytes 900K --model {tiny_model} -e 1")
+    assert code == 0 and len(err) == 1 and "quality 100, the best there is, needs no more" in err[0]
+    assert nlaic.info(Path("one.nlaic").read_bytes())["quality"] == 100
+    code, _, err = run(f"compress one.png --bytes 250 --model {tiny_model} -e 1 --force")
+    assert (code, err) == (0, [])
+
+
 def test_a_budget_without_scipy_is_one_line_before_the_work(folder, tiny_model):
     smooth_picture(64, 64).save("one.png")
     code = "import sys; sys.modules['scipy'] = None; from nlaic.cli.compress import main; main()"

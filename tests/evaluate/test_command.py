@@ -22,6 +22,8 @@ def test_one_command_makes_everything_and_report_makes_it_again(folder, tmp_path
     assert "| PSNR (dB) at bpp | 1 |" in done.stdout and str(out / "report.html") in done.stdout
     found = json.loads((out / "results.json").read_text())
     assert len(found["points"]) == 18 and found["config"]["settings"]["jpeg"] == [5, 40, 80]
+    again = command(*words, "+settings.jpeg=[5,40,80]", "+settings.webp=[5,40,80]", "viewer.pictures=1")
+    assert "18 of 18 files were made before" in again.stderr and "made before" not in done.stderr
     (out / "report.html").unlink()
     assert command("report", str(out)).stdout.strip() == str(out / "report.html")
     assert (out / "report.html").is_file()
