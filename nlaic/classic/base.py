@@ -21,7 +21,15 @@ from nlaic.classic.programs import BpgCoder, open_avs2, open_hevc, open_vvc
 from nlaic.errors import NlaicError
 
 # The numbers that `.nlaic` files know filters by (MVGL's signalling byte); what one has meant it will mean. 0 is none.
-NUMBERS = {"mvgl-a": 1, "mvgl-b": 2, "mvgl-c": 3, "colorblust": 4, "svac2": 5, "restore-light": 6}
+NUMBERS = {
+    "mvgl-a": 1,
+    "mvgl-b": 2,
+    "mvgl-c": 3,
+    "colorblust": 4,
+    "svac2": 5,
+    "restore-light": 6,
+    "colorblust-narrow": 7,
+}
 
 COARSEST, FINEST = 5000.0, 2.0  # per cent of the quantisation tables of the JPEG standard, between levels 1 and 0
 

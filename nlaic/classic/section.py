@@ -4,7 +4,7 @@ Its content, of tag 0x82 (`nlaic.container`, whose words these are):
 
 ```
 base codec   u8     1 JPEG, 2 WebP, 3 AVIF, 4 HEIC (HEVC), 5 HEVC intra, 6 VVC, 7 AVS2, 8 BPG
-filter       u8     0 none, 1..3 MVGL's A..C, 4 ColorBlust's, 5 SVAC2's, 6 restore-light
+filter       u8     0 none, 1..3 MVGL's A..C, 4 ColorBlust's, 5 SVAC2's, 6 restore-light, 7 ColorBlust's, narrow
 scale        u8     0: one stream. 1, 2, 3: two streams, the first of the picture reduced to 1/2, 1/4, 1/8 of its sides,
                     rounded up; other values are reserved
 first length varint where scale is not 0: bytes of the first stream, which follows

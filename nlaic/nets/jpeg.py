@@ -240,19 +240,21 @@ class Jpeg(nn.Module):
 
     def coefficients(self, x: Tensor) -> list[Tensor]:
         """Pictures [B, 3, H, W] in 0..1 to orthonormal DCT coefficients of Y, Cb, Cr [B, h, w, 64]."""
-        y, cb, cr = torch.einsum("pc,bchw->pbhw", self.to_ycbcr, 255 * x)
-        planes = [y - 128, cb, cr]
-        if self.settings.subsampling == "420":
-            planes[1:] = [F.avg_pool2d(plane[:, None], 2)[:, 0] for plane in planes[1:]]
-        return [(self.dct @ _blocks(plane) @ self.dct.T).flatten(-2) for plane in planes]
+        with torch.autocast(x.device.type, enabled=False):  # a step of a table is less than bf16 tells apart
+            y, cb, cr = torch.einsum("pc,bchw->pbhw", self.to_ycbcr, 255 * x)
+            planes = [y - 128, cb, cr]
+            if self.settings.subsampling == "420":
+                planes[1:] = [F.avg_pool2d(plane[:, None], 2)[:, 0] for plane in planes[1:]]
+            return [(self.dct @ _blocks(plane) @ self.dct.T).flatten(-2) for plane in planes]
 
     def decode(self, coefficients: list[Tensor]) -> Tensor:
         """Backwards, clipped to 0..1."""
-        planes = [_joined(self.dct.T @ c.unflatten(-1, (8, 8)) @ self.dct) for c in coefficients]
-        if self.settings.subsampling == "420":
-            planes[1:] = [F.interpolate(p[:, None], scale_factor=2, mode="bilinear")[:, 0] for p in planes[1:]]
-        rgb = torch.einsum("cp,pbhw->bchw", self.to_rgb, torch.stack([planes[0] + 128, *planes[1:]]))
-        return (rgb / 255).clamp(0, 1)
+        with torch.autocast(coefficients[0].device.type, enabled=False):
+            planes = [_joined(self.dct.T @ c.unflatten(-1, (8, 8)) @ self.dct) for c in coefficients]
+            if self.settings.subsampling == "420":
+                planes[1:] = [F.interpolate(p[:, None], scale_factor=2, mode="bilinear")[:, 0] for p in planes[1:]]
+            rgb = torch.einsum("cp,pbhw->bchw", self.to_rgb, torch.stack([planes[0] + 128, *planes[1:]]))
+            return (rgb / 255).clamp(0, 1)
 
 
 def _blocks(plane: Tensor) -> Tensor:

@@ -57,10 +57,11 @@ class Restoration(nn.Module):
         """See `Objective`; pictures lie together with their originals."""
         coded, original = batch.x.chunk(2, dim=1)
         filtered = as_filter(self.network)(coded, batch.position).float()
-        before, after, target = (torch.einsum("bchw,sc->bshw", x, self.seen) for x in (coded, filtered, original))
-        distortion, distances = self.distortion(after, target)
-        if self.relative:
-            distortion = distortion / (self.distortion(before, target)[0] + SMALL * self.distortion.scale)
+        with torch.autocast(coded.device.type, enabled=False):  # bf16 has no room for what a filter changes in a pixel
+            before, after, target = (torch.einsum("bchw,sc->bshw", x, self.seen) for x in (coded, filtered, original))
+            distortion, distances = self.distortion(after, target)
+            if self.relative:
+                distortion = distortion / (self.distortion(before, target)[0] + SMALL * self.distortion.scale)
         gain = 10 * torch.log10(_mse(before, target) / _mse(after.detach(), target))
         return {"loss": distortion.mean(), "gain_db": gain.mean(), **distances}
 

@@ -27,10 +27,11 @@ from tests.conftest import batch, smooth_picture
 from tests.test_train import config
 
 
+@pytest.mark.parametrize("reduced", [False, True])
 @pytest.mark.parametrize("subsampling", ["420", "444"])
-def test_the_pipeline_is_the_encoder_and_the_decoder(subsampling):
+def test_the_pipeline_is_the_encoder_and_the_decoder(subsampling, reduced):
     net = untrained(subsampling, attention="none")
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=reduced):
         net.tables.log_step.copy_(net.tables.log_steps().exp().round().log())  # a file holds integers
         x = batch(smooth_picture(64, 48))
         out = net(x, torch.tensor([4.0]))

@@ -41,9 +41,10 @@ def test_svac2_has_eleven_layers_and_the_parameters_that_follow_from_them():
 
 
 def test_colorblust_has_thirty_blocks():
-    found = cost("colorblust")
+    found, narrow = cost("colorblust"), cost("colorblust-narrow")
     assert found.parameters == pytest.approx(2.28e6, rel=0.002)
     assert found.kmac == pytest.approx(2255, rel=0.001)
+    assert narrow.kmac == pytest.approx(found.kmac / 16, rel=0.05)
 
 
 def test_restore_light_stays_within_its_budget():

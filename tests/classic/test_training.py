@@ -94,11 +94,14 @@ def test_what_does_not_fit_is_refused(folder, tmp_path):
         short_run(folder, tmp_path / "d", "steps=1", f"start={first}")
 
 
-def test_luma_is_compared_alone_where_asked():
+@pytest.mark.parametrize("reduced", [False, True])  # the network may run in bf16; an untrained one changes nothing
+def test_luma_is_compared_alone_where_asked(reduced):
     x, target = batch(smooth_picture(32, 32, 1)), batch(smooth_picture(32, 32, 2))
     net = build_filter("svac2", {})
     work = Batch(torch.cat((x, target), 1), torch.zeros(1), torch.rand_like)
-    loss = Restoration(net, Distortion({"mse": 1.0}, scale=1.0), relative=False, luma=True).losses("filter", work)
+    objective = Restoration(net, Distortion({"mse": 1.0}, scale=1.0), relative=False, luma=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+        loss = objective.losses("filter", work)
     weights = torch.tensor([0.299, 0.587, 0.114])
     with torch.no_grad():
         error = torch.einsum("bchw,c->bhw", net(x, torch.zeros(1)) - target, weights)

@@ -29,6 +29,7 @@ FILTERS: dict[str, Callable[..., nn.Module]] = {
     "mvgl-b": partial(Mvgl, blocks=8, channels=96),
     "mvgl-c": partial(Mvgl, blocks=32, channels=48),
     "colorblust": ColorBlust,
+    "colorblust-narrow": partial(ColorBlust, channels=16),
     "svac2": Svac2,
     "restore-light": RestoreLight,
 }
