@@ -144,6 +144,10 @@ def test_four_stages_make_one_file(folder, tmp_path, kind):
     assert four.compress(picture, 60) == data
     faithful, natural, between = (np.asarray(four.decompress(data, realism=r), float) for r in (0, 1, 0.5))
     np.testing.assert_array_equal(faithful, np.asarray(one.decompress(data)))
+    assert one.realism == 0 < four.realism
+    np.testing.assert_array_equal(
+        np.asarray(four.decompress(data)), np.asarray(four.decompress(data, realism=four.realism))
+    )
     assert 0 < np.abs(natural - faithful).mean() < 30
     assert np.abs(between - faithful).mean() < np.abs(natural - faithful).mean()
 

@@ -161,7 +161,9 @@ class Adversarial(nn.Module):
         """See `Objective`."""
         x = batch.x
         y_hat, bpp = self.codec(x, batch.position)
-        self.discriminator.requires_grad_(turn == "discriminator")  # in the decoder's turn nothing asks for its gradients
+        self.discriminator.requires_grad_(
+            turn == "discriminator"
+        )  # in the decoder's turn nothing asks for its gradients
         if turn == "discriminator":
             with torch.no_grad():
                 x_hat = self.decoder(y_hat).float()
