@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from nlaic.codec import load
 from nlaic.errors import NlaicError
@@ -78,8 +79,36 @@ def test_a_turn_moves_its_own_network_alone(net, discriminator, x, turn):
     assert all(p.grad is None for p in objective.parameters())
 
 
+class Recorder(nn.Module):
+    """Keeps what it is asked to judge."""
+
+    def forward(self, pictures, y_hat):
+        self.seen = pictures, y_hat
+        return pictures.mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("turn", ["decoder", "discriminator"])
+def test_a_window_is_one_place_in_pictures_and_latents(net, x, turn):
+    objective = Adversarial(net, Recorder(), MSE, AdversarialSettings(alternate=True, window=64))
+    y_hat, _ = objective.codec(x.x, x.position)
+    x_hat = objective.decoder(y_hat).detach()
+    whole = x_hat if turn == "decoder" else torch.cat((x.x, x_hat))
+    latents = y_hat if turn == "decoder" else torch.cat((y_hat, y_hat))
+    places = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        objective.losses(turn, x)
+        pictures, seen = objective.discriminator.seen
+        assert seen.shape[-2:] == (4, 4)
+        at = [(i, j) for i in range(5) for j in range(5) if torch.equal(seen, latents[..., i : i + 4, j : j + 4])]
+        ((i, j),) = at
+        torch.testing.assert_close(pictures, whole[..., 16 * i : 16 * i + 64, 16 * j : 16 * j + 64])
+        places.add((i, j))
+    assert len(places) > 2
+
+
 def test_the_discriminator_learns(net, discriminator, x):
-    objective = Discriminate(net, discriminator).train()
+    objective = Discriminate(net, discriminator, window=64).train()
     optimiser = torch.optim.Adam(discriminator.parameters(), 1e-4, betas=(0.5, 0.9))
     before = None
     for _ in range(50):

@@ -94,11 +94,18 @@ class Frozen(nn.Module):
 
 
 class Discriminate(nn.Module):
-    """Stage two, Eq. 5: the conditional discriminator against the decoder of stage one, which stays as it is."""
+    """Stage two, Eq. 5: the conditional discriminator against the decoder of stage one, which stays as it is.
 
-    def __init__(self, net: HyperpriorVAE, discriminator: Discriminator) -> None:
+    Args:
+        net: the codec.
+        discriminator: to train.
+        window: side of the random window of each patch that it looks at, a multiple of 16; None: all of the patch.
+    """
+
+    def __init__(self, net: HyperpriorVAE, discriminator: Discriminator, window: int | None = None) -> None:
         super().__init__()
         self.codec, self.discriminator, self.anchors = Frozen(net), discriminator, net.rates.anchors
+        self.window = window
 
     @property
     def trained(self) -> Mapping[str, nn.Module]:
@@ -111,7 +118,8 @@ class Discriminate(nn.Module):
         y_hat, bpp = self.codec(x, batch.position)
         with torch.no_grad():
             x_hat = self.codec.net.g_s(y_hat).float()
-        return _judge(self.discriminator, x, x_hat, y_hat) | {"bpp": bpp.mean(), **_watched(x_hat, x, {})}
+        judged = _judge(self.discriminator, *_windowed(self.window, y_hat, x, x_hat))
+        return judged | {"bpp": bpp.mean(), **_watched(x_hat, x, {})}
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,13 @@ class AdversarialSettings:
     Attributes:
         weight: w2 of Eq. 6, on the adversarial term (natural logarithm).
         alternate: train the discriminator too, a step each in turn, as public code does; the paper keeps it fixed.
+        window: side of the random window of each patch that the discriminator looks at, a multiple of 16; None: all of
+            the patch.
     """
 
     weight: float = 1.0
     alternate: bool = False
+    window: int | None = None
 
 
 class Adversarial(nn.Module):
@@ -161,15 +172,14 @@ class Adversarial(nn.Module):
         """See `Objective`."""
         x = batch.x
         y_hat, bpp = self.codec(x, batch.position)
-        self.discriminator.requires_grad_(
-            turn == "discriminator"
-        )  # in the decoder's turn nothing asks for its gradients
+        self.discriminator.requires_grad_(turn == "discriminator")
         if turn == "discriminator":
             with torch.no_grad():
                 x_hat = self.decoder(y_hat).float()
-            return _judge(self.discriminator, x, x_hat, y_hat)
+            return _judge(self.discriminator, *_windowed(self.settings.window, y_hat, x, x_hat))
         x_hat = self.decoder(y_hat).float()
-        judgement = self.discriminator(x_hat, y_hat)
+        seen_y_hat, seen = _windowed(self.settings.window, y_hat, x_hat)
+        judgement = self.discriminator(seen, seen_y_hat)
         distortion, distances = self.distortion(x_hat, x)
         adversarial = generator_loss(judgement)
         loss = distortion.mean() + self.settings.weight * adversarial
@@ -246,7 +256,23 @@ def _jumps(pictures: Tensor) -> Tensor:
     return torch.cat((columns.diff(dim=-1).flatten(1), rows.diff(dim=-2).flatten(1)), dim=1).abs().mean(1)
 
 
-def _judge(discriminator: Discriminator, x: Tensor, x_hat: Tensor, y_hat: Tensor) -> Losses:
+def _windowed(side: int | None, y_hat: Tensor, *pictures: Tensor) -> list[Tensor]:
+    """A random window of a batch's latents and of its pictures, all at the same place."""
+    every = [y_hat, *pictures]
+    sides = pictures[0].shape[-2:]
+    if side is None or side >= min(sides):
+        return every
+    stride = sides[0] // y_hat.shape[-2]
+    top, left = (stride * int(torch.randint((n - side) // stride + 1, ())) for n in sides)
+    parts = []
+    for x in every:
+        shrunk = sides[0] // x.shape[-2]
+        rows, columns = (slice(n // shrunk, (n + side) // shrunk) for n in (top, left))
+        parts.append(x[..., rows, columns])
+    return parts
+
+
+def _judge(discriminator: Discriminator, y_hat: Tensor, x: Tensor, x_hat: Tensor) -> Losses:
     """One pass over real and decoded pictures, each with its own y_hat."""
     real, fake = discriminator(torch.cat((x, x_hat)), torch.cat((y_hat, y_hat))).chunk(2)
     means = {"d_real": torch.sigmoid(real).mean().detach(), "d_fake": torch.sigmoid(fake).mean().detach()}

@@ -156,7 +156,7 @@ def _trained(plan: Plan) -> Weights:
 def _discriminate(stage: dict[str, Any], plan: Plan) -> Objective:
     weights = _trained(plan)
     net = restore(weights)
-    return Discriminate(net, Discriminator(net.rates.log_step.shape[1], **stage["settings"]))
+    return Discriminate(net, Discriminator(net.rates.log_step.shape[1], **stage["settings"]), stage["window"])
 
 
 def _adversarial(stage: dict[str, Any], plan: Plan) -> Objective:
