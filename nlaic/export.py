@@ -69,6 +69,13 @@ def with_network(weights: Weights, prefix: str, network: nn.Module, metadata: Ma
     return Weights(kept | _half(network, f"{prefix}."), dict(weights.metadata) | dict(metadata))
 
 
+def with_second_decoder(weights: Weights) -> Weights:
+    """The decoder as the second one too, where there is none."""
+    state = {n: t for n, t in weights.tensors.items() if n.startswith("g_s.")}
+    second = {n.replace("g_s.", "g_s_perceptual.", 1): t for n, t in state.items()}
+    return Weights(second | dict(weights.tensors), weights.metadata)
+
+
 def without_network(weights: Weights, prefix: str) -> Weights:
     """Leave a network out."""
     kept = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(f"{prefix}.")}

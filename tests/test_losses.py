@@ -139,6 +139,24 @@ def test_the_reference_has_no_graph_and_the_window_is_drawn_again(networks, pair
     assert len(values[:, 0].unique()) > 1
 
 
+def test_the_grid_error_is_of_the_jumps_across_the_grid_alone():
+    torch.manual_seed(0)
+    x, error = torch.rand(2, 3, 40, 48), torch.rand(2, 3, 40, 48)
+    measure = Distortion({"grid": 1.0}, scale=1.0)
+    total = torch.zeros(2)
+    for side in (8, 16):
+        for axis in (2, 3):
+            jumps = [
+                (error.select(axis, n) - error.select(axis, n - 1)).square().mean((1, 2))
+                for n in range(side, error.shape[axis], side)
+            ]
+            total += torch.stack(jumps).mean(0) / 4
+    torch.testing.assert_close(measure(x + error, x)[0], total)
+    blocks = error[..., :1, :1].expand_as(x).clone()
+    blocks[..., 4:7] += 1  # a jump, off the grid
+    assert measure(x + blocks, x)[0].abs().max() < 1e-9
+
+
 def test_ms_ssim_against_piq(pair):
     x_hat, x = (v.repeat_interleave(2, 2).repeat_interleave(2, 3) for v in pair)
     value, _ = Distortion({"ms_ssim": 1.0}, 1.0)(x_hat, x)

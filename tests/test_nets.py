@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nlaic.nets.layers import RGB_TO_YCBCR, dct_coefficients, dct_kernels
-from nlaic.nets.light import LightSettings, build_light, start_light
+from nlaic.nets.light import Lap, LightSettings, build_light, start_light
 from nlaic.nets.paper import NonLocal, PaperSettings, PlainBlock, build_paper
 from nlaic.nets.vae import HyperpriorVAE, Rates, first_pass, gaussian_bits, logistic_bits
 
@@ -195,6 +195,35 @@ def test_rates_interpolate_between_anchors():
     torch.testing.assert_close(got[:, :, 0, 0], torch.tensor(expected, dtype=torch.float32))
     one = Rates(2, 3, 1)
     torch.testing.assert_close(one.at(table[:1], torch.zeros(2))[:, :, 0, 0], table[:1].expand(2, 2))
+
+
+# --- the lapped transform
+
+
+@torch.no_grad()
+def test_the_lap_mixes_sixteen_pixels_around_each_boundary():
+    torch.manual_seed(1)
+    lap, x = Lap(), torch.rand(2, 3, 48, 64)
+    assert torch.equal(lap(x), x)  # untrained
+    lap.matrix.normal_(std=0.3)
+    expected = x.double()
+    for axis, boundaries in ((-1, (16, 32, 48)), (-2, (16, 32))):
+        for boundary in boundaries:
+            around = expected.narrow(axis, boundary - 8, 16)
+            around.copy_((around.transpose(axis, -1) @ lap.matrix.double()).transpose(axis, -1))
+    torch.testing.assert_close(lap(x).double(), expected, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(lap(x), lap(x.float()))
+
+
+@torch.no_grad()
+def test_an_orthogonal_lap_is_undone_by_its_transpose():
+    torch.manual_seed(2)
+    there, back, x = Lap(), Lap(), torch.rand(1, 3, 32, 96)
+    torch.nn.init.orthogonal_(there.matrix)
+    back.matrix.copy_(there.matrix.T)
+    torch.testing.assert_close(there(x).mT, there(x.mT), rtol=0, atol=1e-5)  # rows and columns commute
+    torch.testing.assert_close(back(there(x)), x, rtol=0, atol=1e-5)
 
 
 # --- the two-pass mean

@@ -181,6 +181,20 @@ def test_four_stages_make_one_file(folder, tmp_path, kind):
     assert np.abs(between - faithful).mean() < np.abs(natural - faithful).mean()
 
 
+def test_the_decoder_again(folder, tmp_path):
+    first = short_run(folder, tmp_path / "rd", 4)
+    second = later("decoder", folder, tmp_path / "one", first)
+    third = later("decoder", folder, tmp_path / "two", second, "stage.keep=false")
+    a, b, c = (find_weights(str(one)) for one in (first, second, third))
+    assert a.model_id == b.model_id == c.model_id
+    for before, after in ((a, b), (b, c)):
+        changed = {n for n, tensor in before.tensors.items() if not np.array_equal(tensor, after.tensors[n])}
+        assert changed and all(name.startswith("g_s.") for name in changed)
+    for name in a.tensors:
+        if name.startswith("g_s."):  # what the first began with is kept, and the second leaves it alone
+            np.testing.assert_array_equal(a.tensors[name], c.tensors[name.replace("g_s.", "g_s_perceptual.", 1)])
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

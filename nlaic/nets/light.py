@@ -5,9 +5,9 @@ what is left: 16x16 DCT of YCbCr beside g_a and g_s; log energies of frequency b
 The learned branches are dense 3x3 residual blocks at 1/8 and 1/16 of the resolution, with zeros at their ends.
 
 ```
-x ─┬─ DCT 16x16, stride 16 ───────────────────────────────────────┬─► y @1/16
+x ─┬─ lap ─ DCT 16x16, stride 16 ─────────────────────────────────┬─► y @1/16
    └─ unshuffle 8 ─ 1x1 ─ blocks @1/8 ─ conv2 s2 ─ blocks @1/16 ─ 1x1 ┘
-y ─┬─ inverse DCT ────────────────────────────────────────────────────┬─► x_hat
+y ─┬─ inverse DCT ────────────────────────────────────────────────────┬─ lap ─► x_hat
    └─ 1x1 ─ blocks @1/16 ─ 1x1, shuffle 2 ─ blocks @1/8 ─ 1x1, shuffle 8 ┘
 ```
 """
@@ -27,6 +27,7 @@ BAND_EDGES = (0.5, 2.3, 4.2, 6.5, 9.5)  # radius of a luma coefficient: six band
 BANDS = len(BAND_EDGES) + 3
 BRANCH = 0.1  # learned branches of g_a and g_s are scaled by this, so that one learning rate fits all
 ENERGY_FLOOR = 0.05  # in steps: energies below this say nothing, the symbols are all zero
+LAP = 16  # pixels around a boundary of blocks that the lap changes
 CARRIED_LEVELS = 3  # levels of the scale network for each table index
 
 
@@ -40,6 +41,7 @@ class LightSettings:
         analysis: (channels, blocks) at 1/8 and at 1/16 in g_a.
         synthesis: the same in g_s.
         context: channels of the two-pass context for the mean.
+        lapped: whether there is a `Lap` beside either DCT.
         anchors: qualities that own parameters.
         lambda_min: weight on 255^2 MSE against bits per pixel at quality 0.
         lambda_max: the same at quality 100.
@@ -53,6 +55,7 @@ class LightSettings:
     anchors: int = 6
     lambda_min: float = 0.00012
     lambda_max: float = 0.1
+    lapped: bool = False
 
     @property
     def latent(self) -> int:
@@ -74,6 +77,28 @@ class LightSettings:
         return asdict(self)
 
 
+class Lap(nn.Module):
+    """One linear map of the 16 pixels around every boundary of blocks of 16, along rows, then along columns.
+
+    Before the DCT it takes apart what neighbouring blocks share, after the inverse it joins them: a lapped transform,
+    whose blocks end softly. T. Tran, J. Liang, C. Tu, "Lapped transform via time-domain pre- and post-filtering", IEEE
+    Transactions on Signal Processing 51 (2003). Starts as the identity.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(LAP))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to the same, H and W multiples of 16 from 32 on; the outermost 8 pixels stay as they are."""
+        half = LAP // 2
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x[..., half:-half].unflatten(-1, (-1, LAP)) @ self.matrix
+            x = torch.cat((x[..., :half], rows.flatten(-2), x[..., -half:]), -1)
+            columns = self.matrix.T @ x[..., half:-half, :].unflatten(-2, (-1, LAP))
+            return torch.cat((x[..., :half, :], columns.flatten(-3, -2), x[..., -half:, :]), -2)
+
+
 class Analysis(nn.Module):
     """g_a: pictures [B, 3, H, W] in 0..1 to y [B, C, H/16, W/16]; y is about the DCT of the picture minus 1/2."""
 
@@ -81,6 +106,7 @@ class Analysis(nn.Module):
         super().__init__()
         (w8, n8), (w16, n16) = s.analysis
         self.dct = nn.Parameter(kernels)
+        self.lap = Lap() if s.lapped else nn.Identity()
         self.branch = nn.Sequential(
             nn.PixelUnshuffle(8),
             nn.Conv2d(192, w8, 1),
@@ -94,7 +120,7 @@ class Analysis(nn.Module):
         """See the class."""
         x = x - 0.5
         with torch.autocast(x.device.type, enabled=False):
-            shortcut = F.conv2d(x, self.dct, stride=16)
+            shortcut = F.conv2d(self.lap(x), self.dct, stride=16)
         return torch.add(shortcut, self.branch(x), alpha=BRANCH)
 
 
@@ -105,6 +131,7 @@ class Synthesis(nn.Module):
         super().__init__()
         (w8, n8), (w16, n16) = s.synthesis
         self.dct = nn.Parameter(kernels)
+        self.lap = Lap() if s.lapped else nn.Identity()
         self.grey = nn.Buffer(torch.full((768,), 0.5), persistent=False)
         self.branch = nn.Sequential(
             nn.Conv2d(s.latent, w16, 1),
@@ -124,7 +151,7 @@ class Synthesis(nn.Module):
         with torch.autocast(y_hat.device.type, enabled=False):
             kernel = self.dct.view(-1, 3, 2, 8, 2, 8).permute(1, 3, 5, 2, 4, 0).reshape(768, -1, 1, 1)
             shortcut = F.pixel_shuffle(F.conv2d(y_hat, kernel, self.grey), 2)
-        return F.pixel_shuffle(torch.add(shortcut, self.branch(y_hat), alpha=BRANCH), 8)
+        return self.lap(F.pixel_shuffle(torch.add(shortcut, self.branch(y_hat), alpha=BRANCH), 8))
 
 
 class HyperAnalysis(nn.Module):

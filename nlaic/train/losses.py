@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nlaic.errors import NlaicError
 from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
 
-WITHOUT_NETWORK = ("mse", "mae", "ms_ssim")
+WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
@@ -29,6 +29,20 @@ class MeanAbsoluteError(nn.Module):
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Two batches [B, 3, H, W] to [B]."""
         return (x_hat - x).abs().flatten(1).mean(1)
+
+
+class GridError(nn.Module):
+    """Squared error of the jumps between neighbouring pixels at multiples of 8 and of 16: what is seen of a grid."""
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Two batches [B, 3, H, W] in 0..1 to [B]."""
+        error = x_hat - x
+        jumps = [
+            (one[..., side::side] - one[..., side - 1 : -1 : side]).square().flatten(1).mean(1)
+            for one in (error, error.mT)
+            for side in (8, 16)
+        ]
+        return torch.stack(jumps).mean(0)
 
 
 class MsSsim(nn.Module):
@@ -60,7 +74,7 @@ class Distortion(nn.Module):
     """scale * sum of weight * distance, a value a sample, for pictures in 0..1.
 
     Args:
-        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `lpips_alex|squeeze|vgg`, `dists`, `dists_k` (k
+        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `lpips_alex|squeeze|vgg`, `dists`, `dists_k` (k
             stages).
         scale: factor on the sum. With 255^2 lambda weighs the squared error of 0..255 pixels, as the field does.
         networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
@@ -126,4 +140,6 @@ def _distance(name: str, networks: str | None) -> nn.Module:
         return MeanAbsoluteError()
     if name == "ms_ssim":
         return MsSsim()
+    if name == "grid":
+        return GridError()
     return load_lpips(LPIPS[name], networks) if name in LPIPS else load_dists(DISTS[name], networks)

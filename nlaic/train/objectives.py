@@ -18,6 +18,7 @@ from nlaic.train.losses import Distortion
 
 Losses = dict[str, Tensor]
 
+LAMBDA_MIDDLE, LAMBDA_POWER = 0.006, -0.35  # losses of all qualities about equally large
 SMALL = 1e-5  # distortion that nobody sees: the squared error of 50 dB
 
 
@@ -48,8 +49,6 @@ class RateDistortion(nn.Module):
         lambdas: weight on the distortion at the lowest and the highest quality; log-linear between.
     """
 
-    LAMBDA_MIDDLE, LAMBDA_POWER = 0.006, -0.35  # losses of all qualities about equally large
-
     def __init__(self, net: HyperpriorVAE, distortion: Distortion, lambdas: tuple[float, float]) -> None:
         super().__init__()
         self.net, self.distortion, self.lambdas, self.anchors = net, distortion, lambdas, net.rates.anchors
@@ -59,19 +58,14 @@ class RateDistortion(nn.Module):
         """The codec."""
         return {"net": self.net}
 
-    def lambda_at(self, position: Tensor) -> Tensor:
-        """Lambda of each sample, [B], from its position between the anchors."""
-        low, high = math.log(self.lambdas[0]), math.log(self.lambdas[1])
-        return torch.exp(low + (high - low) * position / max(1, self.anchors - 1))
-
     def losses(self, turn: str, batch: Batch) -> Losses:
         """See `Objective`."""
         x = batch.x
         out = self.net(x, batch.position, noise=batch.noise)
         bpp = _bpp(out["bits"], x)
         distortion, distances = self.distortion(out["x_hat"], x)
-        weight = self.lambda_at(batch.position)
-        loss = (weight * distortion + bpp) * (weight / self.LAMBDA_MIDDLE) ** self.LAMBDA_POWER
+        weight = lambda_at(batch.position, self.anchors, self.lambdas)
+        loss = (weight * distortion + bpp) * _balance(weight)
         return {"loss": loss.mean(), "bpp": bpp.mean().detach(), **_watched(out["x_hat"], x, distances)}
 
 
@@ -91,6 +85,35 @@ class Frozen(nn.Module):
         """Pictures to y_hat as a decoder sees it [B, C, H/16, W/16], and bits per pixel [B]."""
         y_hat, bits = self.net.latents(x, position)
         return y_hat, _bpp(bits, x)
+
+
+class Redecode(nn.Module):
+    """g_s again, for another distortion, where the rest stays: every file too, for y_hat does not depend on it.
+
+    Args:
+        net: the codec; its decoder is where the new one starts.
+        distortion: see `losses.Distortion`.
+        lambdas: as for `RateDistortion`, so that qualities are weighed as there.
+    """
+
+    def __init__(self, net: HyperpriorVAE, distortion: Distortion, lambdas: tuple[float, float]) -> None:
+        super().__init__()
+        self.decoder = copy.deepcopy(net.g_s).requires_grad_(True)
+        self.codec, self.distortion, self.lambdas, self.anchors = Frozen(net), distortion, lambdas, net.rates.anchors
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]:
+        """The decoder."""
+        return {"g_s": self.decoder}
+
+    def losses(self, turn: str, batch: Batch) -> Losses:
+        """See `Objective`."""
+        y_hat, bpp = self.codec(batch.x, batch.position)
+        x_hat = self.decoder(y_hat).float()
+        distortion, distances = self.distortion(x_hat, batch.x)
+        weight = lambda_at(batch.position, self.anchors, self.lambdas)
+        loss = (weight * distortion * _balance(weight)).mean()
+        return {"loss": loss, "bpp": bpp.mean(), **_watched(x_hat, batch.x, distances)}
 
 
 class Discriminate(nn.Module):
@@ -277,6 +300,17 @@ def _judge(discriminator: Discriminator, y_hat: Tensor, x: Tensor, x_hat: Tensor
     real, fake = discriminator(torch.cat((x, x_hat)), torch.cat((y_hat, y_hat))).chunk(2)
     means = {"d_real": torch.sigmoid(real).mean().detach(), "d_fake": torch.sigmoid(fake).mean().detach()}
     return {"loss": discriminator_loss(real, fake), **means}
+
+
+def lambda_at(position: Tensor, anchors: int, lambdas: tuple[float, float]) -> Tensor:
+    """Lambda of each sample [B] from its position between the anchors."""
+    low, high = map(math.log, lambdas)
+    return torch.exp(low + (high - low) * position / max(1, anchors - 1))
+
+
+def _balance(weight: Tensor) -> Tensor:
+    """What makes the losses of all lambdas about equally large."""
+    return (weight / LAMBDA_MIDDLE) ** LAMBDA_POWER
 
 
 def _bpp(bits: Mapping[str, Tensor], x: Tensor) -> Tensor:

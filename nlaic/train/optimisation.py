@@ -106,7 +106,7 @@ def _adam(
 
 def kind_of(name: str, p: Tensor) -> str:
     """Which optimiser and rate a parameter takes: `matrix`, `scale`, `plain`, `slow` or `fast`."""
-    if name.startswith(("rates.", "tables.")):
+    if name.startswith(("rates.", "tables.")) or name.endswith("lap.matrix"):
         return "fast"
     if name.endswith("dct"):
         return "slow"

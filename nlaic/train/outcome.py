@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from nlaic.errors import NlaicError
-from nlaic.export import export, save_weights, with_network, without_network
+from nlaic.export import export, save_weights, with_network, with_second_decoder, without_network
 from nlaic.nets.build import make_settings
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.train.data import Pictures
@@ -59,9 +59,12 @@ def exported(module: Stage, config: dict[str, Any], plan: Plan, pictures: Pictur
     if plan.stage != "rd":
         stage, source = LATER[plan.stage], plan.weights
         assert source is not None
-        metadata[stage.prefix] = json.dumps(config["stage"]["settings"])
+        if settings := config["stage"]["settings"]:
+            metadata[stage.prefix] = json.dumps(settings)
         if stage.prefix == "g_s_perceptual":
             source = without_network(source, "discriminator")
+        if config["stage"].get("keep"):
+            source = with_second_decoder(source)
         return with_network(source, stage.prefix, copied[stage.trained], metadata)
     net = cast(HyperpriorVAE, copied["net"])
     name = config["model"]["name"]

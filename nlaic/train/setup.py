@@ -20,7 +20,15 @@ from nlaic.nets.scale import ScaleNetwork
 from nlaic.nets.vae import HyperpriorVAE, Rates
 from nlaic.train.data import Augmentation, Crops, Pictures
 from nlaic.train.losses import Distortion
-from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate, Objective, RateDistortion
+from nlaic.train.objectives import (
+    Adversarial,
+    AdversarialSettings,
+    Boundary,
+    Discriminate,
+    Objective,
+    RateDistortion,
+    Redecode,
+)
 from nlaic.train.optimisation import Optimisation
 from nlaic.train.perceptual import Trunk
 from nlaic.train.stages import Sampling, Stage
@@ -153,6 +161,12 @@ def _trained(plan: Plan) -> Weights:
     return plan.weights
 
 
+def _redecode(stage: dict[str, Any], plan: Plan) -> Objective:
+    weights = _trained(plan)
+    lambdas = make_settings(weights.architecture, weights.settings).lambdas
+    return Redecode(restore(weights), plan.distortion, lambdas)
+
+
 def _discriminate(stage: dict[str, Any], plan: Plan) -> Objective:
     weights = _trained(plan)
     net = restore(weights)
@@ -195,6 +209,7 @@ class Later:
 
 
 LATER = {
+    "decoder": Later(_redecode, "g_s", "g_s"),
     "discriminator": Later(_discriminate, "discriminator", "discriminator"),
     "adversarial": Later(_adversarial, "decoder", "g_s_perceptual"),
     "boundary": Later(_boundary, "boundary", "boundary"),
