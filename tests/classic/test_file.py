@@ -175,7 +175,7 @@ def rewritten(data, change):
         (lambda c: c[:3], "more than 3 bytes"),
         (lambda c: b"\x00" + c[1:], "base codec must be one of 1 jpeg"),
         (lambda c: b"\x63" + c[1:], "got 99: a newer program"),
-        (lambda c: c[:1] + b"\x63" + c[2:], "filter must be 0..6, got 99"),
+        (lambda c: c[:1] + b"\x63" + c[2:], "filter must be 0..7, got 99"),
         (lambda c: c[:2] + b"\x04" + c[3:], r"scale must be 0\.\.3, got 4"),
         (lambda c: c[:2] + b"\x01\xff\x7f" + c[3:], "first stream must have at most"),
         (lambda c: c[:2] + b"\x01\x80\x80\x80\x80\x80\x80" + c[3:], "must be a varint"),
