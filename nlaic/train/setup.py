@@ -100,6 +100,9 @@ def _check(config: dict[str, Any]) -> None:
     unit = {"boundary": 128, "restore": 16}.get(name, 64)  # four blocks of multiples of 64; the grid of 4:2:0
     if config["sampling"]["patch"] % unit:
         raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
+    window = config["stage"].get("window", config["stage"].get("settings", {}).get("window"))
+    if window is not None and (not isinstance(window, int) or window <= 0 or window % 16):
+        raise NlaicError(f"the stage's window must be a multiple of 16, but got {window!r}")
     if backend and backend not in torch.compiler.list_backends(exclude_tags=()):
         known = ", ".join(torch.compiler.list_backends())
         raise NlaicError(f"compile must be one of {known}, but got {backend!r}")
