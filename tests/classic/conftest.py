@@ -16,7 +16,7 @@ from nlaic.nets.jpeg import Jpeg, JpegSettings
 SMALL = {
     "mvgl-c": '{"blocks": 2, "channels": 8}',
     "svac2": "{}",
-    "restore-light": '{"channels": 16, "blocks": 1}',
+    "restore-light": '{"channels": 16, "blocks": 1, "fine": 4}',
 }
 SMALL_COLORBLUST = '{"channels": 8, "blocks": 1}'  # which looks at the whole picture: blocks differ
 
