@@ -40,7 +40,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nlaic.nets.light import LightSettings, build_light, start_light
 
     torch.manual_seed(0)
-    settings = LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8, lapped=True)
+    settings = LightSettings(analysis=((8, 1), (16, 1)), synthesis=((8, 1), (16, 1)), context=8)
     net = build_light(settings)
     pictures = [batch(smooth_picture(192, 128, seed), smooth_picture(192, 128, seed + 10)) for seed in range(3)]
     start_light(net, settings, pictures)

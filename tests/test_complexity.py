@@ -7,13 +7,13 @@ import pytest
 from torch import nn
 
 from nlaic.nets.complexity import Cost, module_cost, network_cost
-from nlaic.nets.light import LightSettings, build_light
+from nlaic.nets.light import build_light
 from nlaic.nets.paper import MeanSynthesis, NonLocal, build_paper
 
 
 @pytest.fixture(scope="module")
 def light():
-    return network_cost(build_light(LightSettings(lapped=True)))
+    return network_cost(build_light())
 
 
 @pytest.fixture(scope="module")

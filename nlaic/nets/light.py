@@ -41,7 +41,6 @@ class LightSettings:
         analysis: (channels, blocks) at 1/8 and at 1/16 in g_a.
         synthesis: the same in g_s.
         context: channels of the two-pass context for the mean.
-        lapped: whether there is a `Lap` beside either DCT.
         anchors: qualities that own parameters.
         lambda_min: weight on 255^2 MSE against bits per pixel at quality 0.
         lambda_max: the same at quality 100.
@@ -55,7 +54,6 @@ class LightSettings:
     anchors: int = 6
     lambda_min: float = 0.00012
     lambda_max: float = 0.1
-    lapped: bool = False
 
     @property
     def latent(self) -> int:
@@ -106,7 +104,7 @@ class Analysis(nn.Module):
         super().__init__()
         (w8, n8), (w16, n16) = s.analysis
         self.dct = nn.Parameter(kernels)
-        self.lap = Lap() if s.lapped else nn.Identity()
+        self.lap = Lap()
         self.branch = nn.Sequential(
             nn.PixelUnshuffle(8),
             nn.Conv2d(192, w8, 1),
@@ -131,7 +129,7 @@ class Synthesis(nn.Module):
         super().__init__()
         (w8, n8), (w16, n16) = s.synthesis
         self.dct = nn.Parameter(kernels)
-        self.lap = Lap() if s.lapped else nn.Identity()
+        self.lap = Lap()
         self.grey = nn.Buffer(torch.full((768,), 0.5), persistent=False)
         self.branch = nn.Sequential(
             nn.Conv2d(s.latent, w16, 1),
