@@ -164,7 +164,7 @@ def decompress(
 
     Args:
         data: the file.
-        realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
+        realism: 0 (faithful) .. 1 (natural looking), where there is a second decoder; `Codec.realism` by default.
         region: (x, y, width, height) of the part wanted, in pixels; only the blocks that it needs are decoded.
         boundary_filter: smooth the seams between blocks, where the weights hold a filter for it.
         max_pixels: a file that says it has more is refused.

@@ -41,6 +41,7 @@ from nlaic.weights import Weights, find_by_model_id, find_weights
 BLOCK = (2048, 1024)
 EFFORTS = range(1, 10)
 EFFORT_ROUNDING = 2  # from here on symbols are rounded by what they cost
+REALISM = 0.5  # of pictures for people to look at
 CLOSE = 0.98  # where y is searched for, a share of a target that needs no further try
 
 Progress = Callable[[float], None]
@@ -85,6 +86,11 @@ class Codec:
     def has_second_decoder(self) -> bool:
         """Whether the weights hold one: else `realism` has no effect."""
         return any(name.startswith("g_s_perceptual.") for name in self.weights.tensors)
+
+    @property
+    def realism(self) -> float:
+        """What a picture is decoded with where nothing else is asked for."""
+        return REALISM if self.has_second_decoder else 0.0
 
     def compress(
         self,
@@ -140,7 +146,7 @@ class Codec:
 
         Args:
             data: the file.
-            realism: 0 (faithful) .. 1 (natural looking), where the weights hold a second decoder; 0 by default.
+            realism: 0 (faithful) .. 1 (natural looking), where there is a second decoder; by default `self.realism`.
             region: (x, y, width, height) of the part wanted, in pixels; only the blocks that it needs are decoded.
             boundary_filter: smooth the seams between blocks, where the weights hold a filter for it.
             max_pixels: a file that says it has more is refused.
@@ -150,7 +156,7 @@ class Codec:
             NlaicError: if an argument is out of range, or there is no memory for the picture.
         """
         file = container.unpack(data, max_pixels=max_pixels)
-        return self._decode(file, realism or 0.0, region, boundary_filter, Damage(file))
+        return self._decode(file, realism, region, boundary_filter, Damage(file))
 
     def salvage(
         self,
@@ -167,18 +173,19 @@ class Codec:
         """
         file = container.unpack(data, max_pixels=max_pixels, salvage=True)
         patches = Patches(file)
-        picture = self._decode(file, realism or 0.0, region, boundary_filter, patches)
+        picture = self._decode(file, realism, region, boundary_filter, patches)
         return Salvaged(picture, tuple(sorted(patches.found)), (*file.damage, *patches.damage))
 
     def _decode(
         self,
         file: container.Container,
-        realism: float,
+        realism: float | None,
         region: tuple[int, int, int, int] | None,
         boundary_filter: bool,
         damage: Damage,
     ) -> Image.Image:
         """A file's picture; what becomes of damaged blocks, `damage` decides."""
+        realism = self.realism if realism is None else realism
         if not 0 <= realism <= 1:
             raise NlaicError(f"realism must be 0..1, but got {realism}")
         header = file.header

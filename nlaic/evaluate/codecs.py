@@ -84,9 +84,9 @@ class NlaicCoder:
             self.codec = nlaic.load(model, device="cpu", threads=1, engine=engine_for(int(effort)))
         except NlaicError as error:
             raise MissingError(str(error)) from error
-        self.effort, self.realism = int(effort), realism
+        self.effort, self.realism = int(effort), self.codec.realism if realism is None else realism
         engine = f"{self.codec.engine.name} {self.codec.engine.precision}"
-        options = f"effort {self.effort} realism {realism or 0:g}"
+        options = f"effort {self.effort} realism {self.realism:g}"
         self.version = f"nlaic {__version__} {weights_hash(self.codec)} {options} {engine}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
