@@ -67,12 +67,13 @@ CODECS = ("1",)  # ids of the codecs that this program decodes
 # and of the JPEG encoder (`nlaic.classic.jpeg.model`), and ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
     "jpeg-b5db40bc.safetensors": "b5db40bc7958ba42dbc4c73fc288f15efa25a8d36ef87cf8428f78281ae4a85d",
-    "light-58f54f4d.safetensors": "58f54f4d035b46b18c4c4555f8be35e4f3921596585aa0214e5c8ad75364e5e1",
-    "light-58f54f4d.onnx.zip": "c7354f214cb562388264d515ba450c5c8960261f60f72602468a389773d49ff1",
-    "restore-light-heic-0ba0f5ab.safetensors": "0ba0f5ab12462942f22e621d7cd7feb2dae668028219a7566ca8cab90dc6859a",
+    "light-86701e0c.safetensors": "86701e0ca9fdacdf2b13fe7398d3262d856e27eb118f885d1b93c099ca4c51af",
+    "light-86701e0c.onnx.zip": "e3dbe3a0ba514703c17e3911cd4884e899ca47e2f00a761d60891b26e051e587",
+    "restore-light-heic-3d87abc8.safetensors": "3d87abc88187080ee63e9587ccf85f3ef2266c9453ca1b3553265ba179cee62f",
+    "restore-light-heic-3d87abc8.onnx.zip": "9342f6dee61598637b6098a70c5de4dec3ad927e53bc84914defe41c6bdb3d3c",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
     "restore-light-jpeg-bd95113a.onnx.zip": "e4397c4129d95ace4d786b1d82959b6f0a2ee0bbe163f027b5543ff65f5fcefb",
-    "restore-light-webp-5935c01f.safetensors": "5935c01fce91c8095b7b41a136f9490f7a9aa32d3ac50ab7531b40432f51bb4c",
+    "restore-light-webp-f6d511c1.safetensors": "f6d511c1c20a9639dce54660b7cd19076c1a4843b6da144a65386622895268b9",
     "svac2-avs2-2fc478ee.safetensors": "2fc478ee591a1cdda2181d72d791d7787cd3ee8c62ba71e3261a69384eef01e3",
     "svac2-heic-c6b5387c.safetensors": "c6b5387c7545abcf1fa10438fb884936622b02ee10ec6664cf24f35eb532fc8c",
     "svac2-jpeg-68dac1a8.onnx.zip": "01af19fdfa6a8a533d74861f1abb4a739b6e6fb8cbb95975d8008b51894e3028",
