@@ -133,7 +133,7 @@ class TorchEngine:
         if self._mixed[0] != realism:
             mixed = copy.deepcopy(self.net.g_s)
             for name, value in mixed.state_dict().items():
-                value.lerp_(self._perceptual[name], realism)
+                value.copy_(value.lerp(self._perceptual[name], realism).half())  # as stored weights are
             self._mixed = (realism, Synthesis(mixed))
         return self._mixed[1]
 

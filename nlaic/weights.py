@@ -72,7 +72,7 @@ PINNED: dict[str, str] = {
     "restore-light-heic-3d87abc8.safetensors": "3d87abc88187080ee63e9587ccf85f3ef2266c9453ca1b3553265ba179cee62f",
     "restore-light-heic-3d87abc8.onnx.zip": "9342f6dee61598637b6098a70c5de4dec3ad927e53bc84914defe41c6bdb3d3c",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
-    "restore-light-jpeg-bd95113a.onnx.zip": "e4397c4129d95ace4d786b1d82959b6f0a2ee0bbe163f027b5543ff65f5fcefb",
+    "restore-light-jpeg-bd95113a.onnx.zip": "ac7da247bd2240a6889c0fed8405bb1c9d8d3d00282ee9a4467b2050a55a2fbf",
     "restore-light-webp-f6d511c1.safetensors": "f6d511c1c20a9639dce54660b7cd19076c1a4843b6da144a65386622895268b9",
     "svac2-avs2-2fc478ee.safetensors": "2fc478ee591a1cdda2181d72d791d7787cd3ee8c62ba71e3261a69384eef01e3",
     "svac2-heic-c6b5387c.safetensors": "c6b5387c7545abcf1fa10438fb884936622b02ee10ec6664cf24f35eb532fc8c",
