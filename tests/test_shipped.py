@@ -33,7 +33,7 @@ def psnr(a, b) -> float:
 
 def test_sizes_rise_with_quality_in_steps_of_two(codec, photographs):
     for photograph in photographs:
-        picture = photograph.crop((60, 40, 316, 232))
+        picture = photograph.crop((60, 40, 444, 296))  # files are multiples of four bytes apart: not a tiny one
         sizes = [len(codec.compress(picture, quality)) for quality in range(0, 101, 2)]
         assert all(a < b for a, b in itertools.pairwise(sizes))
 
