@@ -162,6 +162,9 @@ def test_ms_ssim_against_piq(pair):
     value, _ = Distortion({"ms_ssim": 1.0}, 1.0)(x_hat, x)
     theirs = 1 - piq.multi_scale_ssim(x_hat, x, data_range=1.0, reduction="none")
     torch.testing.assert_close(value, theirs)
+    negative = (1 - x).requires_grad_()  # structures below 0: a loss that still has a gradient, and no NaN
+    (worst := Distortion({"ms_ssim": 1.0}, 1.0)(negative, x)[0]).sum().backward()
+    assert (worst > 0.6).all() and negative.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ class MsSsim(nn.Module):
             for scale, weight in enumerate(weights, 1):
                 luminance, structure = self._compare(x_hat, x)
                 value = luminance * structure if scale == len(weights) else structure
-                # A negative structure at the first steps has no root: the ReLU is what the metric's own authors do.
-                similarity = similarity * value.mean((2, 3)).relu() ** weight
+                # A negative structure at the first steps has no root, and the root of 0 no gradient.
+                similarity = similarity * value.mean((2, 3)).clamp_min(1e-6) ** weight
                 x_hat, x = F.avg_pool2d(x_hat, 2), F.avg_pool2d(x, 2)
         return 1 - similarity.mean(1)
 
@@ -90,7 +90,7 @@ class MsSsim(nn.Module):
 
     def weights(self, side: int) -> tuple[float, ...]:
         """Of the scales that a picture with this smaller side has room for."""
-        scales = max(n for n in range(1, 6) if n == 1 or side // (n - 1) ** 2 >= self.WINDOW)
+        scales = max(n for n in range(1, 6) if n == 1 or side >> (n - 1) >= self.WINDOW)
         return self.WEIGHTS if scales == 5 else tuple(w / sum(self.WEIGHTS[:scales]) for w in self.WEIGHTS[:scales])
 
 
