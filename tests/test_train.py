@@ -18,6 +18,7 @@ from PIL import Image
 from nlaic.codec import load
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
+from nlaic.train.callbacks import Divergence
 from nlaic.train.run import run
 from nlaic.train.stages import Sampling
 from nlaic.weights import find_weights
@@ -80,6 +81,30 @@ def test_compiled_networks_learn_the_same(folder, tmp_path):
     assert a.keys() == b.keys()
     for name in a:
         torch.testing.assert_close(a[name], b[name], atol=1e-4, rtol=1e-3)
+
+
+def test_a_loss_that_explodes_ends_the_run_and_leaves_the_last_sound_checkpoint(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Divergence, "MEMORY", 8)
+    words = ["optimisation.muon=10", "optimisation.adam=10", "optimisation.warmup=1000", "checkpoint_minutes=1e-9"]
+    with pytest.raises(NlaicError, match="training diverged"):
+        short_run(folder, tmp_path / "run", 60, *words)
+    steps = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["nlaic"]["steps"]
+    assert 1 <= steps < 60 and not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_divergence_is_a_rise_of_the_mean_or_no_number_twenty_times():
+    """Against series made for it."""
+    rng = np.random.default_rng(1)
+    falling = np.exp(-np.linspace(0, 4, 2000)) * np.exp(rng.normal(0, 1, 2000))  # single losses vary eightfold
+    sound = Divergence()
+    assert not any(sound.note(float(loss)) for loss in falling) and not sound.in_doubt
+    lost = Divergence()
+    stops = [lost.note(1e-2 * 1.02**step) for step in range(1000)]
+    assert not any(stops[:150]) and stops[450]  # log 100 / log 1.02 is 233 steps, and the memory
+    missing = Divergence()
+    assert [missing.note(math.nan) for _ in range(20)] == [False] * 19 + [True]
+    again = Divergence()
+    assert not any(again.note(math.nan if step % 20 else 1.0) for step in range(200))
 
 
 def command(folder, out, *more):

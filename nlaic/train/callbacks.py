@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -22,13 +21,16 @@ from nlaic.whole import replacing
 
 
 class Checkpoint(pl.Callback):
-    """Write `last.ckpt` every few minutes and at the end, whole or not at all."""
+    """Write `last.ckpt` every few minutes and at the end, whole or not at all; not while `divergence` is in doubt."""
 
-    def __init__(self, folder: Path, minutes: float) -> None:
+    def __init__(self, folder: Path, minutes: float, divergence: "Divergence") -> None:
         self.path, self.minutes, self.due = folder / "last.ckpt", minutes, 0.0
+        self.divergence = divergence
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write it now."""
+        if self.divergence.in_doubt:
+            return
         with replacing(self.path) as part:  # which the first process writes, and no other
             trainer.save_checkpoint(part)
 
@@ -45,17 +47,52 @@ class Checkpoint(pl.Callback):
         self.save(trainer)
 
 
+class Divergence(pl.Callback):
+    """Stop a run whose loss is no number any more, or far above what it was already."""
+
+    PATIENCE = 20  # losses in a row that are no number
+    MEMORY = 50  # steps of the running mean
+    DOUBT, LIMIT = 10, 100  # running mean over the lowest it was
+
+    def __init__(self) -> None:
+        self.missing, self.steps, self.mean, self.lowest = 0, 0, 0.0, math.inf
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a checkpoint of now may be of a run that is lost."""
+        return self.missing > 0 or self.mean > self.DOUBT * self.lowest
+
+    def note(self, loss: float) -> bool:
+        """Take a step's loss; whether the run is lost."""
+        if not math.isfinite(loss):
+            self.missing += 1
+            return self.missing >= self.PATIENCE
+        self.missing = 0
+        self.steps += 1
+        self.mean += (loss - self.mean) / min(self.steps, self.MEMORY)
+        if self.steps >= self.MEMORY and self.mean > 0:
+            self.lowest = min(self.lowest, self.mean)
+        return self.mean > self.LIMIT * self.lowest
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """Look at the loss; every process stops with the first."""
+        loss = trainer.callback_metrics.get("loss")
+        lost = loss is not None and self.note(float(loss))
+        if trainer.strategy.reduce_boolean_decision(lost, all=False):
+            rise = f"its loss is {self.mean:.3g}, was {self.lowest:.3g}"
+            why = f"{self.missing} losses in a row are no number" if self.missing else rise
+            raise NlaicError(f"training diverged, {why}; lower the learning rates")
+
+
 class StopAtBudget(pl.Callback):
-    """End the run cleanly when its minutes or steps are over, on Ctrl-C, or when its loss is no number any more.
+    """End the run cleanly when its minutes or steps are over, or on Ctrl-C.
 
     Args:
         leg_minutes: of training in this start; the run goes on in the next.
     """
 
-    PATIENCE = 20
-
     def __init__(self, leg_minutes: float | None = None) -> None:
-        self.leg, self.end, self.bad = 60 * (leg_minutes or math.inf), math.inf, 0
+        self.leg, self.end = 60 * (leg_minutes or math.inf), math.inf
         self.interrupted = False
 
     @contextmanager
@@ -82,11 +119,7 @@ class StopAtBudget(pl.Callback):
         trainer.should_stop = module.progress >= 1
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
-        """Look at the clock and at the loss."""
-        loss = trainer.callback_metrics.get("loss")
-        self.bad = 0 if loss is None or torch.isfinite(loss) else self.bad + 1
-        if self.bad >= self.PATIENCE:
-            raise NlaicError(f"training diverged: {self.PATIENCE} losses in a row are no number; lower the rate")
+        """Look at the clock."""
         interrupted = trainer.strategy.reduce_boolean_decision(self.interrupted, all=False)
         if interrupted or module.progress >= 1 or module.seconds >= self.end:
             trainer.should_stop = True

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from nlaic.errors import NlaicError
 from nlaic.nets.precision import bf16_is_faster
 from nlaic.train import jpeg_stage
-from nlaic.train.callbacks import Checkpoint, Progress, StopAtBudget
+from nlaic.train.callbacks import Checkpoint, Divergence, Progress, StopAtBudget
 from nlaic.train.data import Pictures, load_pictures
 from nlaic.train.filters import FilterReport, coded_pictures, restoration
 from nlaic.train.objectives import Objective
@@ -59,8 +59,9 @@ def run(config: dict[str, Any]) -> Path | None:
     last = folder / "last.ckpt"
     module = _stage(config, plan, kept, begin=not last.exists())
     report = _report(config, plan, module, held_out, folder)
-    stop = StopAtBudget(config["leg_minutes"])
-    trainer = _trainer(config, folder, [report, Checkpoint(folder, config["checkpoint_minutes"]), Progress(), stop])
+    stop, divergence = StopAtBudget(config["leg_minutes"]), Divergence()
+    checkpoint = Checkpoint(folder, config["checkpoint_minutes"], divergence)
+    trainer = _trainer(config, folder, [report, divergence, checkpoint, Progress(), stop])
     with stop.on_interrupt():
         _fit(trainer, module, last)
     if module.progress < 1:

@@ -120,7 +120,7 @@ class Stage(pl.LightningModule):
             optimiser.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         norm = nn.utils.clip_grad_norm_(module.parameters(), self.optimisation.clip)
-        if torch.isfinite(norm):  # one bad batch must not end a night's run; `StopAtBudget` stops a run of them
+        if torch.isfinite(norm):  # one bad batch must not end a night's run; `Divergence` stops a run of them
             for optimiser in optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = group["full"] * factor

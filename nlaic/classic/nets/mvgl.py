@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nlaic.nets.layers import zero_init
+
 RESIDUAL = 0.1  # of a block, as in EDSR; the paper says that there is such a factor, not which
 OUTPUT = 0.1  # of the whole network
 
@@ -42,7 +44,7 @@ class Mvgl(nn.Module):
         self.body = nn.Sequential(
             *(SeluBlock(channels) for _ in range(blocks)), nn.Conv2d(channels, channels, 3, padding=1)
         )
-        self.tail = nn.Conv2d(channels, 3, 3, padding=1)
+        self.tail = zero_init(nn.Conv2d(channels, 3, 3, padding=1))  # an untrained filter changes nothing
         self.mean = nn.Buffer(torch.full((3,), 0.5))  # of the training pictures' R, G and B
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
