@@ -68,7 +68,7 @@ CODECS = ("1",)  # ids of the codecs that this program decodes
 PINNED: dict[str, str] = {
     "jpeg-b5db40bc.safetensors": "b5db40bc7958ba42dbc4c73fc288f15efa25a8d36ef87cf8428f78281ae4a85d",
     "light-86701e0c.safetensors": "86701e0ca9fdacdf2b13fe7398d3262d856e27eb118f885d1b93c099ca4c51af",
-    "light-86701e0c.onnx.zip": "e3dbe3a0ba514703c17e3911cd4884e899ca47e2f00a761d60891b26e051e587",
+    "light-86701e0c.onnx.zip": "df10f13da4ff6af3aaa7bad413020837ba90a5507974a23a0f6af026fe13df3d",
     "restore-light-heic-3d87abc8.safetensors": "3d87abc88187080ee63e9587ccf85f3ef2266c9453ca1b3553265ba179cee62f",
     "restore-light-heic-3d87abc8.onnx.zip": "9342f6dee61598637b6098a70c5de4dec3ad927e53bc84914defe41c6bdb3d3c",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",

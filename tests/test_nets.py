@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nlaic.nets.layers import RGB_TO_YCBCR, dct_coefficients, dct_kernels
+from nlaic.nets.layers import RGB_TO_YCBCR, dct_coefficients, dct_kernels, from_blocks, to_blocks
 from nlaic.nets.light import Lap, LightSettings, build_light, start_light
 from nlaic.nets.paper import NonLocal, PaperSettings, PlainBlock, build_paper
 from nlaic.nets.vae import HyperpriorVAE, Rates, first_pass, gaussian_bits, logistic_bits
@@ -149,6 +149,20 @@ def test_dct_agrees_with_scipy():
     ycbcr = np.einsum("ij,jhw->ihw", RGB_TO_YCBCR, block)
     expected = scipy.fft.dctn(ycbcr, axes=(1, 2), norm="ortho")
     np.testing.assert_allclose(y, [expected[c] for c in coefficients], atol=1e-5)
+
+
+def test_untrained_transforms_are_convolutions_with_the_dct():
+    """Against torch's own, whose blocks are its kernel's stride."""
+    net, x = build_light(), torch.rand(2, 3, 48, 64)
+    y = net.g_a(x)
+    torch.testing.assert_close(y, F.conv2d(x - 0.5, net.g_a.dct, stride=16), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(net.g_s(y), F.conv_transpose2d(y, net.g_s.dct, stride=16) + 0.5, atol=1e-5, rtol=1e-5)
+
+
+def test_blocks_are_pixels_unshuffled():
+    x = torch.rand(2, 3, 16, 24)
+    blocks = to_blocks(x, 8)
+    assert torch.equal(blocks.permute(0, 3, 1, 2), F.pixel_unshuffle(x, 8)) and torch.equal(from_blocks(blocks, 8), x)
 
 
 def test_coefficients_rise_in_frequency():

@@ -74,7 +74,7 @@ def make_parts(arguments: argparse.Namespace) -> tuple[dict[str, Callable[[], ob
 
     def load() -> Batch:
         drawn = crops.batch(range(batch))
-        x = (drawn["x"].float() / 255).contiguous(memory_format=torch.channels_last)
+        x = (drawn["x"].float() / 255).contiguous()
         return Batch(x, drawn["position"], SampleNoise(0, drawn["number"], torch.device("cpu")))
 
     net = build(settings).to(memory_format=torch.channels_last)
@@ -97,8 +97,7 @@ def make_parts(arguments: argparse.Namespace) -> tuple[dict[str, Callable[[], ob
         optimise()
 
     def bits(y: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", enabled=False):
-            y_hat, bits = net._code(y, work.position, True, work.noise)
+        y_hat, bits = net._code(y, work.position, True, work.noise)
         return y_hat.mean() + bits["y"].sum() + bits["z"].sum()
 
     with torch.no_grad():

@@ -40,6 +40,20 @@ def zero_init(layer: Layer) -> Layer:
     return layer
 
 
+def to_blocks(x: Tensor, size: int) -> Tensor:
+    """[B, C, H, W] to [B, H/size, W/size, C*size*size]: `pixel_unshuffle` with channels last, and a faster gradient."""
+    b, c, h, w = x.shape
+    blocks = x.reshape(b, c, h // size, size, w // size, size).permute(0, 2, 4, 1, 3, 5)
+    return blocks.reshape(b, h // size, w // size, c * size * size)
+
+
+def from_blocks(blocks: Tensor, size: int) -> Tensor:
+    """The inverse of `to_blocks`."""
+    b, h, w, c = blocks.shape
+    x = blocks.reshape(b, h, w, c // size**2, size, size).permute(0, 3, 1, 4, 2, 5)
+    return x.reshape(b, c // size**2, h * size, w * size)
+
+
 def dct_matrix(n: int) -> np.ndarray:
     """Orthonormal DCT-II: [n, n], row k is the k-th basis function."""
     k, x = np.arange(n)[:, None], np.arange(n)[None]

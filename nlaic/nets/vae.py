@@ -86,7 +86,8 @@ class HyperpriorVAE(nn.Module):
         levels = bounded(z_hat * z_step * LEVELS_PER_UNIT + CENTRE, 0, LEVELS)
         levels = round_through(levels) if quantise else levels
         offset = (self.rates.at(self.rates.log_scale, position) - math.log(SCALE_MIN)) / INDEX_STEP
-        return bounded(self.scale(levels, quantise) + offset, 0, SCALES - 1)
+        with torch.autocast(levels.device.type, enabled=False):  # these integers need more than eight bits
+            return bounded(self.scale(levels, quantise) + offset, 0, SCALES - 1)
 
     def mean(self, z_hat: Tensor, z_step: Tensor) -> Tensor:
         """The first mean of y/step [B, C, h, w], from z_hat alone."""
@@ -117,9 +118,7 @@ class HyperpriorVAE(nn.Module):
         self, x: Tensor, position: Tensor, quantise: bool = True, noise: "Noise | None" = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """y_hat [B, C, H/16, W/16] in its own units and the bits it costs; arguments as of `forward`."""
-        y = self.g_a(x)
-        with torch.autocast(x.device.type, enabled=False):  # what the codec codes is exact only in full precision
-            return self._code(y.float(), position, quantise, noise or uniform_noise)
+        return self._code(self.g_a(x).float(), position, quantise, noise or uniform_noise)
 
     def _code(self, y: Tensor, position: Tensor, quantise: bool, noise: "Noise") -> tuple[Tensor, dict[str, Tensor]]:
         step = self.rates.at(self.rates.log_step, position).exp()

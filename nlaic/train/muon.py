@@ -36,7 +36,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum; a weight [out, in, k, k] is treated as a matrix [out, in*k*k].
+    """Muon with Nesterov momentum; a weight [out, in, k, k] is treated as a matrix [out, k*k*in].
 
     Args:
         params: weights with at least two dimensions, or groups of them.
@@ -70,7 +70,8 @@ class Muon(torch.optim.Optimizer):
             state["mean"] = torch.zeros_like(p)
         mean = state["mean"].lerp_(p.grad, 1 - momentum)
         if "direction" not in state or (steps + number) % group.get("every", 1) == 0:
-            state["direction"] = orthogonalise(torch.lerp(p.grad, mean, momentum).flatten(1)).view_as(p)
+            rows = torch.lerp(p.grad, mean, momentum).movedim(1, -1)  # any order of columns will do: that of memory
+            state["direction"] = orthogonalise(rows.flatten(1)).view_as(rows).movedim(-1, 1)
         rate = group["lr"] * RATE_LIKE_ADAM * math.sqrt(max(p.flatten(1).shape))
         p.add_(state["direction"], alpha=-rate)
         state["steps"] = steps + 1

@@ -95,7 +95,7 @@ class Stage(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], _: int) -> None:
         """One step, with a turn for each network that is trained; its noise is seeded by its number."""
         torch.manual_seed(hash((self.sampling.seed, self.steps)) % 2**31)
-        x = (batch["x"].float() / 255).contiguous(memory_format=torch.channels_last)
+        x = (batch["x"].float() / 255).contiguous()
         work = Batch(x, batch["position"], SampleNoise(self.sampling.seed, batch["number"], x.device))
         factor = self.optimisation.factor(self.progress, self.steps, self.steps * self.sampling.batch)
         watched: dict[str, Tensor | float] = {"rate": factor}
