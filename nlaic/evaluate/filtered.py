@@ -20,15 +20,16 @@ class FilteredCoder:
         name: `codec+filter`.
         rotations: 1 for the mean over four rotations.
         model: a weights file in the place of the filter's own.
+        precision: of the filter, as of `nlaic.engine.Execution`.
     """
 
-    def __init__(self, name: str, rotations: float = 0, model: str | None = None) -> None:
+    def __init__(self, name: str, rotations: float = 0, model: str | None = None, precision: str = "auto") -> None:
         from nlaic.classic.file import BaseDecoder, Pair
         from nlaic.classic.restore import Restorer, Running
         from nlaic.classic.weights import find_filter
         from nlaic.engine import Execution
 
-        pair, execution = parse_pair(name), Execution("cpu", 1)
+        pair, execution = parse_pair(name), Execution("cpu", 1, precision)
         if not pair.filter:
             raise NlaicError(f"codecs: {name!r} names no filter: codec+filter")
         try:
@@ -39,7 +40,7 @@ class FilteredCoder:
         self.encoder.filters = {pair.filter: self.restorer}
         self.plain, self.running = BaseDecoder(execution, filtered=False), Running(rotations=bool(rotations))
         turned = " rotations" if rotations else ""
-        engine = f"nlaic {__version__} {execution.chosen()}"
+        engine = f"nlaic {__version__} {execution.chosen()} {precision}"
         self.version = f"{self.encoder.coder.version} {weights_hash(self.restorer)}{turned} {engine}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
@@ -62,7 +63,7 @@ def filtered_row(name: str, base: Codec) -> Codec:
         base: the codec's own row.
     """
 
-    def open(rotations: float = 0, model: str | None = None) -> Coder:
-        return FilteredCoder(name, rotations, model)
+    def open(rotations: float = 0, model: str | None = None, precision: str = "auto") -> Coder:
+        return FilteredCoder(name, rotations, model, precision)
 
     return replace(base, name=name, label=f"{base.label} + {name.partition('+')[2]}", open=open)

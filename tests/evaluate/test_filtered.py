@@ -23,6 +23,10 @@ def test_a_row_is_the_codecs_with_its_filter(filters):  # noqa: F811
     turned = parse("jpeg+restore-light:rotations=1").open()
     assert turned.version != coder.version and turned.encode(picture, 20) == data
     assert not np.array_equal(turned.decode(data), coder.decode(data))
+    reduced = parse("jpeg+restore-light:precision=bf16").open()
+    assert reduced.version != coder.version and reduced.encode(picture, 20) == data
+    difference = np.abs(np.asarray(reduced.decode(data), int) - np.asarray(coder.decode(data), int))
+    assert difference.any() and difference.mean() < 0.5
 
 
 def test_what_there_is_not_is_a_reason(filters):  # noqa: F811
