@@ -100,7 +100,7 @@ def test_divergence_is_a_rise_of_the_mean_or_no_number_twenty_times():
     assert not any(sound.note(float(loss)) for loss in falling) and not sound.in_doubt
     lost = Divergence()
     stops = [lost.note(1e-2 * 1.02**step) for step in range(1000)]
-    assert not any(stops[:150]) and stops[450]  # log 100 / log 1.02 is 233 steps, and the memory
+    assert not any(stops[:150]) and stops[350]  # log 20 / log 1.02 is 151 steps, and the memory
     missing = Divergence()
     assert [missing.note(math.nan) for _ in range(20)] == [False] * 19 + [True]
     again = Divergence()

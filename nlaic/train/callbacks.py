@@ -52,7 +52,7 @@ class Divergence(pl.Callback):
 
     PATIENCE = 20  # losses in a row that are no number
     MEMORY = 50  # steps of the running mean
-    DOUBT, LIMIT = 10, 100  # running mean over the lowest it was
+    DOUBT, LIMIT = 5, 20  # running mean over the lowest it was
 
     def __init__(self) -> None:
         self.missing, self.steps, self.mean, self.lowest = 0, 0, 0.0, math.inf
@@ -75,10 +75,9 @@ class Divergence(pl.Callback):
         return self.mean > self.LIMIT * self.lowest
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        """Look at the loss; every process stops with the first."""
+        """Look at the mean over all processes, so that they do the same."""
         loss = trainer.callback_metrics.get("loss")
-        lost = loss is not None and self.note(float(loss))
-        if trainer.strategy.reduce_boolean_decision(lost, all=False):
+        if loss is not None and self.note(float(trainer.strategy.reduce(loss.clone(), reduce_op="mean"))):
             rise = f"its loss is {self.mean:.3g}, was {self.lowest:.3g}"
             why = f"{self.missing} losses in a row are no number" if self.missing else rise
             raise NlaicError(f"training diverged, {why}; lower the learning rates")
