@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -58,20 +57,19 @@ def test_local_processes_make_the_same_files_and_only_those_that_lack(photos, ti
 def test_a_ray_cluster_of_two_workers_of_which_one_is_killed_half_way(photos, tiny_model, run, monkeypatch):
     expected = alone(tiny_model, run)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    killed = []
+    killed, over = [], threading.Event()
 
     def kill_one() -> None:
         """Once a third of the files is there, one of the two worker processes goes."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not killed:
-            if Path("out").is_dir() and len(tree(Path("out"))) >= COUNT // 3:
-                os.kill(workers()[0], signal.SIGKILL)
+        while not killed and not over.wait(0.01):
+            if Path("out").is_dir() and len(tree(Path("out"))) >= COUNT // 3 and (running := workers()):
+                os.kill(running[0], signal.SIGKILL)
                 killed.append(True)
-            time.sleep(0.01)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
     code, _, errors = run(command("ray", "out", tiny_model))
+    over.set()
     killer.join()
     assert killed
     assert (code, len(errors)) == (1, 1), errors  # the one that is no picture
