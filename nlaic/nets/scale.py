@@ -31,15 +31,14 @@ class _Bounded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.low, ctx.high = low, high
-        return x.clamp(low, high)
+        out = x.clamp(low, high)
+        ctx.save_for_backward(x - out)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (x,), (gradient,) = ctx.saved_tensors, gradients
-        outward = ((x < ctx.low) & (gradient > 0)) | ((x > ctx.high) & (gradient < 0))
-        return gradient.masked_fill(outward, 0), None, None
+        (beyond,), (gradient,) = ctx.saved_tensors, gradients  # beyond: 0 between the bounds
+        return gradient.masked_fill(beyond * gradient < 0, 0), None, None
 
 
 def bounded(x: Tensor, low: float, high: float) -> Tensor:

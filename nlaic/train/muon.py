@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
         mean = state["mean"].lerp_(p.grad, 1 - momentum)
         if "direction" not in state or (steps + number) % group.get("every", 1) == 0:
             rows = torch.lerp(p.grad, mean, momentum).movedim(1, -1)  # any order of columns will do: that of memory
-            state["direction"] = orthogonalise(rows.flatten(1)).view_as(rows).movedim(-1, 1)
-        rate = group["lr"] * RATE_LIKE_ADAM * math.sqrt(max(p.flatten(1).shape))
+            state["direction"] = orthogonalise(rows.flatten(1)).contiguous().view_as(rows).movedim(-1, 1)
+        rate = group["lr"] * RATE_LIKE_ADAM * math.sqrt(max(len(p), p[0].numel()))
         p.add_(state["direction"], alpha=-rate)
         state["steps"] = steps + 1
