@@ -157,6 +157,21 @@ def test_the_grid_error_is_of_the_jumps_across_the_grid_alone():
     assert measure(x + blocks, x)[0].abs().max() < 1e-9
 
 
+def test_the_flat_error_is_that_of_blocks_without_detail():
+    torch.manual_seed(0)
+    detail = torch.logspace(-5, -1, 30).view(5, 6).repeat_interleave(8, 0).repeat_interleave(8, 1)
+    x = 0.5 + detail * torch.randn(2, 3, 40, 48)
+    error = torch.randn(2, 3, 40, 48)
+    expected = torch.zeros(2, dtype=torch.float64)
+    for sample, (one, off) in enumerate(zip(x.double(), error.double(), strict=True)):
+        luma = 0.299 * one[0] + 0.587 * one[1] + 0.114 * one[2]
+        for place in ((slice(r, r + 8), slice(c, c + 8)) for r in range(0, 40, 8) for c in range(0, 48, 8)):
+            levels = 255 * luma[place]
+            expected[sample] += off[:, *place].square().mean() * 4 / (4 + levels.var(correction=0)) / 30
+    value = Distortion({"flat": 1.0}, scale=1.0)(x + error, x)[0]
+    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=0)
+
+
 def test_ms_ssim_against_piq(pair):
     x_hat, x = (v.repeat_interleave(2, 2).repeat_interleave(2, 3) for v in pair)
     value, _ = Distortion({"ms_ssim": 1.0}, 1.0)(x_hat, x)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from nlaic.errors import NlaicError
 from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
 
-WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid")
+WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "flat")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
@@ -44,6 +44,23 @@ class GridError(nn.Module):
             for side in (8, 16)
         ]
         return torch.stack(jumps).mean(0)
+
+
+class FlatError(nn.Module):
+    """Squared error of blocks of 8x8, weighed by how flat the original is: 1, or 1/2 where luma deviates by 2 levels.
+
+    Nothing hides an error there; squared error alone leaves the ringing of near edges in it.
+    """
+
+    SIDE, HALF = 8, (2 / 255) ** 2
+    LUMA = (0.299, 0.587, 0.114)
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Two batches [B, 3, H, W] in 0..1 to [B]."""
+        luma = torch.einsum("bchw,c->bhw", x, x.new_tensor(self.LUMA))
+        variance = luma.unfold(1, self.SIDE, self.SIDE).unfold(2, self.SIDE, self.SIDE).var((-1, -2), correction=0)
+        error = F.avg_pool2d((x_hat - x).square().mean(1), self.SIDE)
+        return (error * self.HALF / (self.HALF + variance)).flatten(1).mean(1)
 
 
 class MsSsim(nn.Module):
@@ -99,8 +116,8 @@ class Distortion(nn.Module):
     """scale * sum of weight * distance, a value a sample, for pictures in 0..1.
 
     Args:
-        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `lpips_alex|squeeze|vgg`, `dists`, `dists_k` (k
-            stages).
+        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `flat`, `lpips_alex|squeeze|vgg`, `dists`,
+            `dists_k` (k stages).
         scale: factor on the sum. With 255^2 lambda weighs the squared error of 0..255 pixels, as the field does.
         networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
         window: side of the random window that distances over a network look at; None: all of the patch.
@@ -167,4 +184,6 @@ def _distance(name: str, networks: str | None) -> nn.Module:
         return MsSsim()
     if name == "grid":
         return GridError()
+    if name == "flat":
+        return FlatError()
     return load_lpips(LPIPS[name], networks) if name in LPIPS else load_dists(DISTS[name], networks)
