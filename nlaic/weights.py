@@ -67,8 +67,8 @@ CODECS = ("1",)  # ids of the codecs that this program decodes
 # and of the JPEG encoder (`nlaic.classic.jpeg.model`), and ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
     "jpeg-b5db40bc.safetensors": "b5db40bc7958ba42dbc4c73fc288f15efa25a8d36ef87cf8428f78281ae4a85d",
-    "light-86701e0c.safetensors": "86701e0ca9fdacdf2b13fe7398d3262d856e27eb118f885d1b93c099ca4c51af",
-    "light-86701e0c.onnx.zip": "df10f13da4ff6af3aaa7bad413020837ba90a5507974a23a0f6af026fe13df3d",
+    "light-a7bb6129.safetensors": "a7bb61295d6a7715ff22c65ccaedcf269358d67cd52deb47a93ba4a885e371e5",
+    "light-a7bb6129.onnx.zip": "b635c5ebecc6cda0c976481ad9f9f1124ff39959204e14840c1fedfcae28eb1c",
     "restore-light-heic-3d87abc8.safetensors": "3d87abc88187080ee63e9587ccf85f3ef2266c9453ca1b3553265ba179cee62f",
     "restore-light-heic-3d87abc8.onnx.zip": "9342f6dee61598637b6098a70c5de4dec3ad927e53bc84914defe41c6bdb3d3c",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",

@@ -34,7 +34,6 @@ def paper(paper_net):
         (("scale",), 0.5),
         (("h_s", "context"), 2.5),
         (("g_s",), 10.5),
-        (("g_s", "h_s", "context"), 9.5),
     ],
 )
 def test_light_stays_within_its_budget(light, parts, limit):

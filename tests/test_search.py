@@ -84,6 +84,7 @@ def test_the_shortcut_says_what_the_gradient_says(codec, block):
     chosen, engine = codec.symbols(block.y, rate), copy.copy(codec.engine)
     engine.net = copy.deepcopy(codec.engine.net)
     torch.nn.init.zeros_(engine.net.g_s.branch[-1].weight)
+    torch.nn.init.zeros_(engine.net.g_s.fine.layers[-2].weight)
     y_hat = codec.decoded(chosen, rate)
     engine._transforms, engine.precision = transforms(engine.net), "fp32"
     by_shortcut = engine.pull(y_hat, block.pixels, block.size)

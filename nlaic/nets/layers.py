@@ -1,4 +1,4 @@
-"""Layers that the networks share: residual blocks, DCT kernels, sub-pixel resampling."""
+"""Layers of the networks: residual blocks, lapped transform, sub-pixel resampling, DCT kernels."""
 
 import math
 from typing import TypeVar
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 Layer = TypeVar("Layer", nn.Conv1d, nn.Conv2d)
 
 SLOPE = 0.1  # of every leaky ReLU of `light`
+LAP = 16  # pixels around a boundary of blocks that the lap changes
 
 # ITU-R BT.601 full range, the colour space of JPEG: rows are Y, Cb, Cr.
 RGB_TO_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
@@ -52,6 +53,67 @@ def from_blocks(blocks: Tensor, size: int) -> Tensor:
     b, h, w, c = blocks.shape
     x = blocks.reshape(b, h, w, c // size**2, size, size).permute(0, 3, 1, 4, 2, 5)
     return x.reshape(b, c // size**2, h * size, w * size)
+
+
+class Blocks(nn.Module):
+    """`to_blocks` with channels before rows."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C*size*size, H/size, W/size]."""
+        return to_blocks(x, self.size).permute(0, 3, 1, 2)
+
+
+class Lap(nn.Module):
+    """One linear map of the 16 pixels around every boundary of blocks of 16, along rows, then along columns.
+
+    Before the DCT it takes apart what neighbouring blocks share, after the inverse it joins them: a lapped transform,
+    whose blocks end softly. T. Tran, J. Liang, C. Tu, "Lapped transform via time-domain pre- and post-filtering", IEEE
+    Transactions on Signal Processing 51 (2003). Starts as the identity.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(LAP))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to the same, H and W multiples of 16 from 32 on; the outermost 8 pixels stay as they are."""
+        half = LAP // 2
+        with torch.autocast(x.device.type, enabled=False):
+            left, middle, right = x.split((half, x.shape[-1] - LAP, half), -1)
+            rows = middle.unflatten(-1, (-1, LAP)) @ self.matrix
+            x = torch.cat((left, rows.flatten(-2), right), -1)
+            top, middle, bottom = x.split((half, x.shape[-2] - LAP, half), -2)
+            columns = self.matrix.T @ middle.unflatten(-2, (-1, LAP))
+            return torch.cat((top, columns.flatten(-3, -2), bottom), -2)
+
+
+class Fine(nn.Module):
+    """What blocks of 8 cannot say, such as that beside an edge there is nothing: three layers at half the resolution.
+
+    The features at 1/8 tell them what to expect.
+    """
+
+    GUIDE = 4  # channels at 1/2 that the features become
+
+    def __init__(self, channels: int, features: int) -> None:
+        super().__init__()
+        self.guide = nn.Sequential(nn.Conv2d(features, 16 * self.GUIDE, 1), nn.PixelShuffle(4))
+        self.layers = nn.Sequential(
+            nn.Conv2d(12 + self.GUIDE, channels, 3, padding=1),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.LeakyReLU(SLOPE),
+            zero_init(nn.Conv2d(channels, 12, 3, padding=1)),
+            nn.PixelShuffle(2),
+        )
+
+    def forward(self, x_hat: Tensor, features: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] and features [B, C, H/8, W/8] to what is added to the pictures."""
+        return self.layers(torch.cat((F.pixel_unshuffle(x_hat - 0.5, 2), self.guide(features)), 1))
 
 
 def dct_matrix(n: int) -> np.ndarray:

@@ -10,6 +10,7 @@ x ─┬─ lap ─ DCT 16x16, stride 16 ─────────────
 y ─┬─ inverse DCT ────────────────────────────────────────────────────┬─ lap ─► x_hat
    └─ 1x1 ─ blocks @1/16 ─ 1x1, shuffle 2 ─ blocks @1/8 ─ 1x1, shuffle 8 ┘
 ```
+Three layers at 1/2 look at what comes out of the last lap, and add to it (`Fine`).
 """
 
 import math
@@ -21,6 +22,9 @@ from torch.nn import functional as F
 
 from nlaic.nets.layers import (
     SLOPE,
+    Blocks,
+    Fine,
+    Lap,
     ResidualBlock,
     dct_coefficients,
     dct_kernels,
@@ -36,7 +40,6 @@ BAND_EDGES = (0.5, 2.3, 4.2, 6.5, 9.5)  # radius of a luma coefficient: six band
 BANDS = len(BAND_EDGES) + 3
 BRANCH = 0.1  # learned branches of g_a and g_s are scaled by this, so that one learning rate fits all
 ENERGY_FLOOR = 0.05  # in steps: energies below this say nothing, the symbols are all zero
-LAP = 16  # pixels around a boundary of blocks that the lap changes
 CARRIED_LEVELS = 3  # levels of the scale network for each table index
 
 
@@ -50,6 +53,7 @@ class LightSettings:
         analysis: (channels, blocks) at 1/8 and at 1/16 in g_a.
         synthesis: the same in g_s.
         context: channels of the two-pass context for the mean.
+        fine: channels at 1/2 in g_s.
         anchors: qualities that own parameters.
         lambda_min: weight on 255^2 MSE against bits per pixel at quality 0.
         lambda_max: the same at quality 100.
@@ -60,6 +64,7 @@ class LightSettings:
     analysis: tuple[tuple[int, int], tuple[int, int]] = ((64, 2), (192, 2))
     synthesis: tuple[tuple[int, int], tuple[int, int]] = ((64, 2), (160, 2))
     context: int = 96
+    fine: int = 16
     anchors: int = 6
     lambda_min: float = 0.00012
     lambda_max: float = 0.1
@@ -82,42 +87,6 @@ class LightSettings:
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain values, for a weights file."""
         return asdict(self)
-
-
-class Lap(nn.Module):
-    """One linear map of the 16 pixels around every boundary of blocks of 16, along rows, then along columns.
-
-    Before the DCT it takes apart what neighbouring blocks share, after the inverse it joins them: a lapped transform,
-    whose blocks end softly. T. Tran, J. Liang, C. Tu, "Lapped transform via time-domain pre- and post-filtering", IEEE
-    Transactions on Signal Processing 51 (2003). Starts as the identity.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.matrix = nn.Parameter(torch.eye(LAP))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to the same, H and W multiples of 16 from 32 on; the outermost 8 pixels stay as they are."""
-        half = LAP // 2
-        with torch.autocast(x.device.type, enabled=False):
-            left, middle, right = x.split((half, x.shape[-1] - LAP, half), -1)
-            rows = middle.unflatten(-1, (-1, LAP)) @ self.matrix
-            x = torch.cat((left, rows.flatten(-2), right), -1)
-            top, middle, bottom = x.split((half, x.shape[-2] - LAP, half), -2)
-            columns = self.matrix.T @ middle.unflatten(-2, (-1, LAP))
-            return torch.cat((top, columns.flatten(-3, -2), bottom), -2)
-
-
-class Blocks(nn.Module):
-    """`to_blocks` with channels before rows."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C*size*size, H/size, W/size]."""
-        return to_blocks(x, self.size).permute(0, 3, 1, 2)
 
 
 class Analysis(nn.Module):
@@ -162,6 +131,7 @@ class Synthesis(nn.Module):
             *(ResidualBlock(w8) for _ in range(n8)),
             zero_init(nn.Conv2d(w8, 192, 1)),
         )
+        self.fine = Fine(s.fine, w8)
 
     def forward(self, y_hat: Tensor) -> Tensor:
         """See the class.
@@ -174,7 +144,10 @@ class Synthesis(nn.Module):
             kernel = self.dct.view(-1, 3, 2, 8, 2, 8).permute(0, 2, 4, 1, 3, 5).reshape(-1, 768)
             parts = torch.addmm(self.grey, y_hat.permute(0, 2, 3, 1).reshape(-1, len(kernel)), kernel)
             shortcut = parts.view(b, h, w, 2, 2, 192).transpose(2, 3).reshape(b, 2 * h, 2 * w, 192)
-        return self.lap(from_blocks(torch.add(shortcut, self.branch(y_hat).permute(0, 2, 3, 1), alpha=BRANCH), 8))
+        features = self.branch[:-1](y_hat)
+        learned = self.branch[-1](features).permute(0, 2, 3, 1)
+        x_hat = self.lap(from_blocks(torch.add(shortcut, learned, alpha=BRANCH), 8))
+        return torch.add(x_hat, self.fine(x_hat, features), alpha=BRANCH)
 
 
 class HyperAnalysis(nn.Module):
