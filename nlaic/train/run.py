@@ -93,7 +93,9 @@ def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pic
         kept, held_out = coded_pictures(config, kept, held_out, cache)
     folders[0] = (kept, 1.0)
     if (count := sum(len(one) for one, _ in folders)) < (batch := config["sampling"]["batch"]):
-        raise NlaicError(f"sampling.batch is {batch}, but there are only {count} pictures to train on")
+        raise NlaicError(
+            f"sampling.batch is {batch}, but there are only {count} pictures to train on: sampling.batch={count}"
+        )
     return folders, held_out
 
 
