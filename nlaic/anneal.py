@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from nlaic.nets.vae import INDEX_STEP, SCALE_MIN, gaussian_bits
 from nlaic.rates import Rate
@@ -34,6 +35,7 @@ def anneal(
     coded = _batch(engine, start.index) >= codec.coder.skip
     mean = _batch(engine, engine.mean(start.z_hat * rate.z_step))
     step = _batch(engine, rate.step)
+    maps = engine.tensor(block.visibility.maps) if block.visibility else None
     draw = _Annealed(coded, torch.Generator(engine.device).manual_seed(0))
     with torch.enable_grad():
         y = (_batch(engine, block.y) / step).requires_grad_()
@@ -46,11 +48,24 @@ def anneal(
             second_mean = engine.net.refine(first + mean, mean)
             r = draw(y - second_mean, temperature)
             bits = (gaussian_bits(r, log_scale) * coded).sum()
-            error = engine.squared_error((r + second_mean) * step, block.pixels, block.size)
+            error = visible(engine.error((r + second_mean) * step, block.pixels, block.size), maps)
             (y.grad,) = torch.autograd.grad(bits + rate.error_weight * error, y)
             adam.step()
             step_done()
     return (y.detach() * step)[0].cpu().numpy()
+
+
+def visible(error: torch.Tensor, maps: torch.Tensor | None) -> torch.Tensor:
+    """What an error [1, 3, H, W] weighs: `Visibility.maps`, or its squares alone."""
+    if maps is None:
+        return error.square().sum()
+    total = torch.zeros((), device=error.device)
+    for weights in maps:
+        times = error.shape[-1] // weights.shape[-1]  # pixels of this scale along a cell
+        cells = F.avg_pool2d(error.square().sum(1), times) * times**2
+        total = total + (cells * weights).sum()
+        error = F.avg_pool2d(error, 2)
+    return total
 
 
 def _batch(engine: TorchEngine, array: np.ndarray) -> torch.Tensor:

@@ -12,7 +12,7 @@ transforms are floats that an `Engine` runs.
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -36,6 +36,7 @@ from nlaic.search import PLANS, Block, search
 from nlaic.sections import alpha_of, completed, sections_of
 from nlaic.target import close_to, largest_within
 from nlaic.tiles import MULTIPLE, Grid, region_box
+from nlaic.visibility import Objective, Visibility
 from nlaic.weights import Weights, find_by_model_id, find_weights
 
 BLOCK = (2048, 1024)
@@ -72,6 +73,7 @@ class Codec:
         self.weights, self.engine = weights, engine
         self.coder: EntropyCoder = weights.entropy_coder()
         self.scale: IntegerScaleNetwork = weights.scale_network()
+        self.objective = Objective.of(weights.metadata)
 
     def __repr__(self) -> str:
         model, engine = self.weights.model_id.hex(), self.engine
@@ -260,14 +262,24 @@ class Codec:
         return Symbols(half_way.z_hat, half_way.decode_y(index), index)
 
     @cached_property
+    def gain(self) -> np.ndarray:
+        """See `nlaic.export.synthesis_gain`, float32 [S, C]; for the encoder."""
+        return np.atleast_2d(self.weights.tensors["encoder.gain"]).astype(np.float32)
+
+    @cached_property
     def _rounding(self) -> Rounding:
         return RateDistortionRounding.of(self.coder.y)
 
     def _choose(self, block: Block, rate: Rate, effort: int, progress: Progress) -> Symbols:
         """One block's symbols, as much thought as the effort says; 3 to 7 fall to 2 where the engine cannot pull."""
+        if effort < EFFORT_ROUNDING:
+            return self.symbols(block.y, rate)
+        visibility = Visibility.of(block.pixels, self.objective)
+        weight = visibility.of_channels(self.gain) * (rate.error_weight * rate.step**2)
+        block, rate = replace(block, visibility=visibility), replace(rate, weight=weight)
         if effort in PLANS and (effort >= EFFORT_TORCH or self.engine.pulls):
             return search(self, block, rate, PLANS[effort], progress)
-        return self.symbols(block.y, rate, self._rounding if effort >= EFFORT_ROUNDING else nearest)
+        return self.symbols(block.y, rate, self._rounding)
 
     def _pack(
         self,

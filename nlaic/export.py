@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nlaic.entropy import Tables, gaussian_mass, logistic_mass, make_tables
 from nlaic.errors import NlaicError
@@ -18,6 +19,7 @@ from nlaic.integer import OFFSET_SHIFT, SHIFT, Z_SHIFT
 from nlaic.nets.build import build, make_settings
 from nlaic.nets.scale import BIAS_UNIT, ScaleLayer
 from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, SKIP, HyperpriorVAE, Rates
+from nlaic.visibility import PYRAMID
 from nlaic.weights import CODECS, SUFFIX, Weights
 from nlaic.whole import write_whole
 
@@ -200,20 +202,23 @@ def _tables(lowest: float, kind: str) -> Tables:
 
 
 def synthesis_gain(net: HyperpriorVAE, pictures: list[Tensor]) -> np.ndarray:
-    """How much squared error in the picture a squared error of 1 in each channel of y makes, float32 [C].
+    """How much squared error a squared error of 1 in each channel of y makes, float32 [5, C]: in the picture, and in
+    means over 2x2, 4x4, 8x8 and 16x16 of its pixels.
 
     The mean squared norm of the Jacobian's columns, by its transpose on random signs (Hutchinson's estimator).
     """
     generator = torch.Generator().manual_seed(0)
-    total, count = torch.zeros(net.rates.log_step.shape[1], dtype=torch.float64), 0
+    total, count = torch.zeros(PYRAMID, net.rates.log_step.shape[1], dtype=torch.float64), 0
     for x in pictures:
         with torch.no_grad():
             y = net.g_a(x)
         y.requires_grad_()
         with torch.enable_grad():
             x_hat = net.g_s(y)
-            signs = torch.randint(2, x_hat.shape, generator=generator) * 2 - 1
-            (gradient,) = torch.autograd.grad((x_hat * signs).sum(), y)
-        total += gradient.double().square().mean((0, 2, 3))
+            for scale in range(PYRAMID):
+                signs = torch.randint(2, x_hat.shape, generator=generator) * 2 - 1
+                (gradient,) = torch.autograd.grad((x_hat * signs).sum(), y, retain_graph=scale < PYRAMID - 1)
+                total[scale] += gradient.double().square().mean((0, 2, 3))
+                x_hat = F.avg_pool2d(x_hat, 2)
         count += 1
     return (total / count).float().numpy()

@@ -24,7 +24,8 @@ class Rate:
         z_step: of z, float32 [Cz, 1, 1].
         z_mean: of z, float32 [Cz, 1, 1]; the encoder's alone.
         z_index: table of each channel of z, [Cz].
-        weight: bits that a squared error of one step in y is worth, float32 [C, 1, 1]; the encoder's alone.
+        weight: bits that a squared error of one step in y is worth, float32 [C, 1, 1], or [C, h, w] where it is known
+            what is seen; the encoder's alone.
         lambda_: weight on 255^2 MSE against bits per pixel; the encoder's alone.
     """
 
@@ -52,7 +53,7 @@ def rate_at(tensors: Mapping[str, np.ndarray], quality: int) -> Rate:
     log_lambda = tensors.get("encoder.log_lambda")
     lambda_ = 0.0 if log_lambda is None else float(np.exp(_interpolate(log_lambda, quality))[0])
     # A squared error of one step changes the squared error of the picture by step^2 * gain (three values a pixel).
-    weight = lambda_ * 255**2 / 3 * tensors.get("encoder.gain", 0.0) * step**2
+    weight = lambda_ * 255**2 / 3 * np.atleast_2d(tensors.get("encoder.gain", 0.0))[0] * step**2
     return Rate(
         quality,
         _column(step),

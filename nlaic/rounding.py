@@ -7,7 +7,8 @@ import numpy as np
 
 from nlaic.entropy import Tables
 
-# Residuals in steps [C, h, w], their table indices and the bits a squared step is worth [C, 1, 1] to int32 [C, h, w].
+# Residuals in steps [C, h, w], their table indices and the bits that a squared step is worth, [C, h, w] or [C, 1, 1],
+# to int32 [C, h, w].
 Rounding = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -28,11 +29,11 @@ class RateDistortionRounding:
     """
 
     bits: np.ndarray
-    strength: float = 0.7
+    strength: float = 0.35
     outward: float = 0.1
 
     @classmethod
-    def of(cls, tables: Tables, strength: float = 0.7, outward: float = 0.1) -> "RateDistortionRounding":
+    def of(cls, tables: Tables, strength: float = 0.35, outward: float = 0.1) -> "RateDistortionRounding":
         """For the tables of y; symbols above 64 are rounded to the nearest."""
         return cls(tables.bits(64), strength, outward)
 
@@ -45,7 +46,7 @@ class RateDistortionRounding:
         value, near, table = residual.ravel()[where], symbols.ravel()[where], index.ravel()[where]
         sign = np.sign(near)
         lower = near - sign
-        worth = weight.ravel()[where // residual[0].size]
+        worth = np.broadcast_to(weight, residual.shape).reshape(-1)[where]
         now, then = self.bits[table, near + limit], self.bits[table, lower + limit]
         with np.errstate(invalid="ignore"):  # beyond the table's bound both are infinite: the clamp decides
             saved = self.strength * (now - then)

@@ -4,13 +4,14 @@ Two ways, both with z_hat held at what the plain encoder chose, so that every sy
 
 - **Rounds** (efforts 3 to 7). The gradient of the squared error at the decoded y_hat says where y should have been:
   y_hat - gradient / (2 gain), the gain being the squared norm of g_s' Jacobian for a channel. The value aimed at moves
-  a share of the way there and is rounded again by what the symbols cost. Where g_s has a linear shortcut, its
-  transpose stands for the Jacobian's: half the time, and measured to be no worse.
-- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with the codec's own loss. Needs torch.
+  a share of the way there and is rounded again by what the symbols cost and what the error weighs
+  (`nlaic.visibility`). Where g_s has a linear shortcut, its transpose stands for the Jacobian's: half the time. It says
+  where to, not how far: the share is small.
+- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits and what the error weighs. Needs torch.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from nlaic.engine import INSTALL
 from nlaic.errors import NlaicError
 from nlaic.rates import Rate
 from nlaic.rounding import RateDistortionRounding
+from nlaic.visibility import Visibility
 
 if TYPE_CHECKING:
     from nlaic.codec import Codec, Symbols
@@ -48,8 +50,8 @@ PLANS = {
     8: Plan(60, 0),
     9: Plan(200, 0),
 }
-SHARE, LAST_SHARE = 0.5, 0.1  # of the way to where the gradient points, in the first and the last round
-STRENGTH = 0.7  # of the bits in the first round; 1 after the last
+SHARE, LAST_SHARE = 0.15, 0.05  # of the way to where the gradient points, in the first and the last round
+STRENGTH, OUTWARD = 0.5, 0.05  # see `RateDistortionRounding`
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ class Block:
         pixels: the padded block, uint8 [H, W, 3].
         size: (height, width) of what is not padding: errors elsewhere do not count.
         y: its analysis, in its own units, float32 [C, H/16, W/16].
+        visibility: what an error weighs where; None: the same everywhere.
     """
 
     pixels: np.ndarray
     size: tuple[int, int]
     y: np.ndarray
+    visibility: Visibility | None = None
 
 
 def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progress | None = None) -> "Symbols":
@@ -90,7 +94,7 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
         if progress:
             progress(done / count)
 
-    rounding = RateDistortionRounding.of(codec.coder.y, STRENGTH, outward=0.0)
+    rounding = RateDistortionRounding.of(codec.coder.y, STRENGTH, OUTWARD)
     chosen, aim = codec.symbols(block.y, rate, rounding), block.y
     if plan.steps:
         from nlaic.anneal import anneal
@@ -103,7 +107,6 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
         way -= aim
         way *= SHARE * (LAST_SHARE / SHARE) ** done_share
         aim = np.add(way, aim, out=way)
-        rounding = replace(rounding, strength=STRENGTH + (1 - STRENGTH) * done_share)
         chosen = codec.residuals(aim, chosen, rate, rounding)
         step_done()
     return chosen
@@ -112,7 +115,7 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
 def ideal(codec: "Codec", block: Block, rate: Rate, chosen: "Symbols") -> np.ndarray:
     """Where y_hat would have the least error if every symbol acted for itself, in y's own units [C, h, w]."""
     y_hat = codec.decoded(chosen, rate)
-    gain = codec.weights.tensors["encoder.gain"].astype(np.float32)[:, None, None]
+    gain = codec.gain[0, :, None, None]
     correction = codec.engine.pull(y_hat, block.pixels, block.size)
     correction /= gain
     return np.subtract(y_hat, correction, out=correction)

@@ -80,16 +80,18 @@ class TorchEngine:
             return self._run("pull", y_hat, pixels, rows, columns)
         with torch.enable_grad():
             at = self.tensor(y_hat)[None].requires_grad_()
-            (gradient,) = torch.autograd.grad(self.squared_error(at, pixels, size), at)
+            (gradient,) = torch.autograd.grad(self.error(at, pixels, size).square().sum(), at)
         return gradient[0].cpu().numpy() / 2
 
-    def squared_error(self, y_hat: torch.Tensor, pixels: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-        """Sum over the picture, from y_hat in its own units [1, C, h, w]; pixels and size as of `pull`."""
+    def error(self, y_hat: torch.Tensor, pixels: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+        """Of each pixel [1, 3, H, W], 0 in padding; y_hat in its own units [1, C, h, w], the rest as of `pull`."""
         height, width = size
-        x = self.tensor(pixels[:height, :width]).permute(2, 0, 1)[None] / 255
+        x = self.tensor(pixels).permute(2, 0, 1)[None] / 255
         with self.reduced():
             x_hat = self.net.g_s(y_hat).float()
-        return (x_hat[:, :, :height, :width] - x).square().sum()
+        inside = torch.zeros_like(x[:, :1])
+        inside[..., :height, :width] = 1
+        return (x_hat - x) * inside
 
     @contextmanager
     def beside_a_worker(self) -> Iterator[bool]:

@@ -10,7 +10,7 @@ its `__metadata__` are strings. Tensors:
     scale.{0..3}.{weight,bias,multiplier}   the integer scale network (`nlaic.integer`)
     rates.*      what moves with the quality, in rows at equally spaced qualities
     tables.{y,z}.{frequencies,bounds}   frequency tables (`nlaic.entropy`), uint16 [N] and int32 [64]
-    encoder.*    what an encoder alone looks at
+    encoder.*    what an encoder alone looks at; of `gain` [5, C] older files have the first row alone, [C]
 Without `ENCODING` the file is the decoding half: it decodes every file of its model id and compresses none.
 Of codec 1 the symbols depend on these alone, [R, ...] with a row a quality, C channels of y, Cz of z:
     scale.n.weight int8 [O, I, k, k], scale.n.bias and scale.n.multiplier int32 [O]; k = 3, 1, 3, 1 for n = 0..3;
