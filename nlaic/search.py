@@ -50,7 +50,8 @@ PLANS = {
     8: Plan(60, 0),
     9: Plan(200, 0),
 }
-SHARE, LAST_SHARE = 0.15, 0.05  # of the way to where the gradient points, in the first and the last round
+
+SHARE, FINER = 0.17, 0.85  # a round goes SHARE / rounds^FINER of the way to where the gradient points
 STRENGTH, OUTWARD = 0.5, 0.05  # see `RateDistortionRounding`
 
 
@@ -101,11 +102,10 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
 
         aim = anneal(codec, block, rate, chosen, plan.steps, step_done)
         chosen = codec.residuals(aim, chosen, rate)
-    for k in range(plan.rounds):
-        done_share = k / plan.rounds
+    for _ in range(plan.rounds):
         way = ideal(codec, block, rate, chosen)  # in place: these are large
         way -= aim
-        way *= SHARE * (LAST_SHARE / SHARE) ** done_share
+        way *= SHARE / plan.rounds**FINER
         aim = np.add(way, aim, out=way)
         chosen = codec.residuals(aim, chosen, rate, rounding)
         step_done()
