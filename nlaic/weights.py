@@ -67,8 +67,8 @@ CODECS = ("1",)  # ids of the codecs that this program decodes
 # and of the JPEG encoder (`nlaic.classic.jpeg.model`), and ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
     "jpeg-b5db40bc.safetensors": "b5db40bc7958ba42dbc4c73fc288f15efa25a8d36ef87cf8428f78281ae4a85d",
-    "light-a7bb6129.safetensors": "a7bb61295d6a7715ff22c65ccaedcf269358d67cd52deb47a93ba4a885e371e5",
-    "light-a7bb6129.onnx.zip": "b635c5ebecc6cda0c976481ad9f9f1124ff39959204e14840c1fedfcae28eb1c",
+    "light-1b0523c8.safetensors": "1b0523c81b6e75cbe97c96319a4289ccaa7c1af507525bcb572c20dda3733209",
+    "light-1b0523c8.onnx.zip": "9a674688c0bc279e8528fee26ed23b2b2d1ef5f70766e214f4a39a87b1cd0cfd",
     "restore-light-heic-3d87abc8.safetensors": "3d87abc88187080ee63e9587ccf85f3ef2266c9453ca1b3553265ba179cee62f",
     "restore-light-heic-3d87abc8.onnx.zip": "9342f6dee61598637b6098a70c5de4dec3ad927e53bc84914defe41c6bdb3d3c",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
