@@ -73,7 +73,6 @@ class Codec:
         self.weights, self.engine = weights, engine
         self.coder: EntropyCoder = weights.entropy_coder()
         self.scale: IntegerScaleNetwork = weights.scale_network()
-        self.objective = Objective.of(weights.metadata)
 
     def __repr__(self) -> str:
         model, engine = self.weights.model_id.hex(), self.engine
@@ -260,6 +259,11 @@ class Codec:
         half_way = self.coder.decode_z(payload, rate.z_index, shape, rate.step.size * 16 * shape[1] * shape[2])
         index = self.scale.indices(half_way.z_hat, rate.quality)
         return Symbols(half_way.z_hat, half_way.decode_y(index), index)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What the weights were trained for; for the encoder."""
+        return Objective.of(self.weights.metadata)
 
     @cached_property
     def gain(self) -> np.ndarray:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nlaic.errors import NlaicError
+
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from the finest
 PYRAMID = len(EXPONENTS)
 C2 = 0.03**2  # of SSIM, for pictures in 0..1
@@ -29,10 +31,17 @@ class Objective:
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Objective":
-        """Of the first stage of training, as a weights file tells; squared error where it says nothing of the two."""
-        loss = json.loads(metadata.get("loss.rd", "{}"))
-        terms, scale = loss.get("terms", {}), loss.get("scale", 0.0) / 255**2
-        found = cls(scale * terms.get("mse", 0.0), scale * terms.get("ms_ssim", 0.0))
+        """Of the first stage of training, as a weights file tells; squared error where it says nothing of the two.
+
+        Raises:
+            NlaicError: if what it says cannot be read.
+        """
+        try:
+            loss = json.loads(metadata.get("loss.rd", "{}"))
+            terms, scale = loss.get("terms", {}), loss.get("scale", 0.0) / 255**2
+            found = cls(scale * terms.get("mse", 0.0), scale * terms.get("ms_ssim", 0.0))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise NlaicError(f"weights: loss.rd in the metadata is not one: {error}") from error
         return found if found != cls(0.0, 0.0) else cls()
 
 

@@ -8,6 +8,7 @@ import torch
 from pytorch_msssim import ms_ssim
 
 from nlaic.anneal import visible
+from nlaic.errors import NlaicError
 from nlaic.visibility import CELL, EXPONENTS, Objective, Visibility
 from tests.conftest import smooth_picture
 
@@ -92,3 +93,9 @@ def test_the_weights_say_what_they_were_trained_for(terms, scale, expected):
     found = Objective.of({"loss.rd": json.dumps({"terms": terms, "scale": scale})})
     assert (found.squared, found.structure) == pytest.approx((expected.squared, expected.structure))
     assert Objective.of({}) == Objective(1.0, 0.0)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"terms": 3}', '{"terms": {"mse": "x"}, "scale": 1.0}', '{"scale": "1"}'])
+def test_a_loss_that_is_none_is_an_error(text):
+    with pytest.raises(NlaicError, match=r"loss\.rd"):
+        Objective.of({"loss.rd": text})
