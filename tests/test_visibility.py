@@ -1,5 +1,6 @@
 """What an error weighs is what MS-SSIM, written by others, says of small errors."""
 
+import copy
 import json
 
 import numpy as np
@@ -93,6 +94,18 @@ def test_the_weights_say_what_they_were_trained_for(terms, scale, expected):
     found = Objective.of({"loss.rd": json.dumps({"terms": terms, "scale": scale})})
     assert (found.squared, found.structure) == pytest.approx((expected.squared, expected.structure))
     assert Objective.of({}) == Objective(1.0, 0.0)
+
+
+def test_the_encoder_goes_by_it(codec):
+    """Where every error is seen symbols are rounded to the nearest, where none is they cost as little as they can."""
+    picture = smooth_picture(200, 140, seed=8)
+    sizes = {}
+    for name, objective in (("all", Objective(0.0, 1e6)), ("none", Objective(1e-6, 0.0))):
+        encoder = copy.copy(codec)
+        vars(encoder)["objective"] = objective  # in the place of the cached property
+        sizes[name] = len(encoder.compress(picture, 60, effort=2))
+    assert sizes["all"] == len(codec.compress(picture, 60, effort=1))
+    assert sizes["none"] < sizes["all"]
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"terms": 3}', '{"terms": {"mse": "x"}, "scale": 1.0}', '{"scale": "1"}'])

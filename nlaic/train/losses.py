@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from nlaic.errors import NlaicError
 from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
+from nlaic.visibility import C2, EXPONENTS
 
 WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "flat")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
@@ -69,9 +70,9 @@ class MsSsim(nn.Module):
     Sides below 176 have no room for all five scales: as many are taken as there is room for, their weights sum to 1.
     """
 
-    WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    WEIGHTS = EXPONENTS
     WINDOW, SIGMA = 11, 1.5
-    C1, C2 = 0.01**2, 0.03**2
+    C1, C2 = 0.01**2, C2
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Two batches [B, 3, H, W] in 0..1 to [B]; the mean over the channels of what each has by itself."""
