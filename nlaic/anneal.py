@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
+from nlaic.nets.ms_ssim import MsSsim
 from nlaic.nets.vae import INDEX_STEP, SCALE_MIN, gaussian_bits
 from nlaic.rates import Rate
 from nlaic.torch_engine import TorchEngine
+from nlaic.visibility import Objective
 
 if TYPE_CHECKING:
     from nlaic.codec import Codec, Symbols
@@ -35,7 +36,7 @@ def anneal(
     coded = _batch(engine, start.index) >= codec.coder.skip
     mean = _batch(engine, engine.mean(start.z_hat * rate.z_step))
     step = _batch(engine, rate.step)
-    maps = engine.tensor(block.visibility.maps) if block.visibility else None
+    distortion = _Distortion(engine, block, codec.objective, rate.error_weight)
     draw = _Annealed(coded, torch.Generator(engine.device).manual_seed(0))
     with torch.enable_grad():
         y = (_batch(engine, block.y) / step).requires_grad_()
@@ -48,24 +49,10 @@ def anneal(
             second_mean = engine.net.refine(first + mean, mean)
             r = draw(y - second_mean, temperature)
             bits = (gaussian_bits(r, log_scale) * coded).sum()
-            error = visible(engine.error((r + second_mean) * step, block.pixels, block.size), maps)
-            (y.grad,) = torch.autograd.grad(bits + rate.error_weight * error, y)
+            (y.grad,) = torch.autograd.grad(bits + distortion((r + second_mean) * step), y)
             adam.step()
             step_done()
     return (y.detach() * step)[0].cpu().numpy()
-
-
-def visible(error: torch.Tensor, maps: torch.Tensor | None) -> torch.Tensor:
-    """What an error [1, 3, H, W] weighs: `Visibility.maps`, or its squares alone."""
-    if maps is None:
-        return error.square().sum()
-    total = torch.zeros((), device=error.device)
-    for weights in maps:
-        times = error.shape[-1] // weights.shape[-1]  # pixels of this scale along a cell
-        cells = F.avg_pool2d(error.square().sum(1), times) * times**2
-        total = total + (cells * weights).sum()
-        error = F.avg_pool2d(error, 2)
-    return total
 
 
 def _batch(engine: TorchEngine, array: np.ndarray) -> torch.Tensor:
@@ -86,3 +73,21 @@ class _Annealed:
         # The higher neighbour's logit (Yang et al., section 3.3) and a logistic draw, the difference of two Gumbels.
         logit = (torch.atanh(share) - torch.atanh(1 - share)) / temperature + torch.logit(uniform)
         return torch.where(self.coded, low + torch.sigmoid(logit), 0.0)
+
+
+class _Distortion:
+    """A block's squared error and 1 - MS-SSIM, as an objective weighs them, in bits; padding has no error."""
+
+    def __init__(self, engine: TorchEngine, block: "Block", objective: Objective, error_weight: float) -> None:
+        self._engine, self._block, self._objective = engine, block, objective
+        self._worth = error_weight * block.pixels.size
+        self._x = engine.tensor(block.pixels).permute(2, 0, 1)[None] / 255
+        self._ms_ssim = MsSsim()
+
+    def __call__(self, y_hat: torch.Tensor) -> torch.Tensor:
+        """Of y_hat in its own units [1, C, h, w]."""
+        error = self._engine.error(y_hat, self._block.pixels, self._block.size)
+        total = self._objective.squared * error.square().mean()
+        if self._objective.structure:
+            total = total + self._objective.structure * self._ms_ssim(self._x + error, self._x)[0]
+        return self._worth * total

@@ -278,9 +278,8 @@ class Codec:
         """One block's symbols, as much thought as the effort says; 3 to 7 fall to 2 where the engine cannot pull."""
         if effort < EFFORT_ROUNDING:
             return self.symbols(block.y, rate)
-        visibility = Visibility.of(block.pixels, self.objective)
-        weight = visibility.of_channels(self.gain) * (rate.error_weight * rate.step**2)
-        block, rate = replace(block, visibility=visibility), replace(rate, weight=weight)
+        seen = Visibility.of(block.pixels, self.objective).of_channels(self.gain)
+        rate = replace(rate, weight=seen * (rate.error_weight * rate.step**2))
         if effort in PLANS and (effort >= EFFORT_TORCH or self.engine.pulls):
             return search(self, block, rate, PLANS[effort], progress)
         return self.symbols(block.y, rate, self._rounding)

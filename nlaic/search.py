@@ -7,7 +7,7 @@ Two ways, both with z_hat held at what the plain encoder chose, so that every sy
   a share of the way there and is rounded again by what the symbols cost and what the error weighs
   (`nlaic.visibility`). Where g_s has a linear shortcut, its transpose stands for the Jacobian's: half the time. It says
   where to, not how far: the share is small.
-- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits and what the error weighs. Needs torch.
+- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits and the distortion trained for. Needs torch.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,6 @@ from nlaic.engine import INSTALL
 from nlaic.errors import NlaicError
 from nlaic.rates import Rate
 from nlaic.rounding import RateDistortionRounding
-from nlaic.visibility import Visibility
 
 if TYPE_CHECKING:
     from nlaic.codec import Codec, Symbols
@@ -63,13 +62,11 @@ class Block:
         pixels: the padded block, uint8 [H, W, 3].
         size: (height, width) of what is not padding: errors elsewhere do not count.
         y: its analysis, in its own units, float32 [C, H/16, W/16].
-        visibility: what an error weighs where; None: the same everywhere.
     """
 
     pixels: np.ndarray
     size: tuple[int, int]
     y: np.ndarray
-    visibility: Visibility | None = None
 
 
 def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progress | None = None) -> "Symbols":

@@ -157,6 +157,26 @@ def test_the_grid_error_is_of_the_jumps_across_the_grid_alone():
     assert measure(x + blocks, x)[0].abs().max() < 1e-9
 
 
+def test_the_step_is_how_much_larger_jumps_on_the_grid_are():
+    torch.manual_seed(0)
+    x = torch.rand(3, 3, 64, 64).cumsum(-1).cumsum(-2)
+    x_hat = x + 200 * torch.rand(3, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    value = Distortion({"step": 1.0}, scale=1.0)(x_hat, x)[0]
+    for sample in range(3):
+        squares = []
+        for side in (8, 16):
+            ratio = []
+            for one in (x_hat[sample], x[sample]):
+                jumps = {True: [], False: []}
+                for n in range(1, 64):
+                    jumps[n % side == 0] += [(one[:, n] - one[:, n - 1]).abs(), (one[..., n] - one[..., n - 1]).abs()]
+                ratio.append(torch.stack(jumps[True]).mean() / torch.stack(jumps[False]).mean())
+            squares.append((ratio[0] / ratio[1]).log().square())
+        assert float(value[sample]) == pytest.approx(float(sum(squares)) / 2, rel=1e-2)
+        assert value[sample] > 0.1
+    assert Distortion({"step": 1.0}, scale=1.0)(0.5 * x, x)[0].max() < 1e-6  # a picture's own jumps, at any contrast
+
+
 def test_the_flat_error_is_that_of_blocks_without_detail():
     torch.manual_seed(0)
     detail = torch.logspace(-5, -1, 30).view(5, 6).repeat_interleave(8, 0).repeat_interleave(8, 1)

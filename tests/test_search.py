@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from pytorch_msssim import ms_ssim
 
 from nlaic.codec import Codec
 from nlaic.errors import NlaicError
@@ -12,6 +13,7 @@ from nlaic.nets.transforms import transforms
 from nlaic.rates import rate_at
 from nlaic.search import PLANS, Block, Plan, ideal, search
 from nlaic.tiles import pad
+from nlaic.visibility import Objective
 from tests.conftest import smooth_picture
 
 SIZE = (100, 150)  # padded to 128 x 192
@@ -43,6 +45,24 @@ def test_it_lowers_the_loss(codec, block, quality, plan):
     rate = rate_at(codec.weights.tensors, quality)
     plain = codec.symbols(block.y, rate)
     assert loss_of(codec, block, rate, search(codec, block, rate, plan)) < loss_of(codec, block, rate, plain)
+
+
+def test_the_annealed_search_goes_by_what_the_weights_were_trained_for(codec, block):
+    """Which of the two pictures is more like the original is what pytorch-msssim and plain squares say."""
+    rate = rate_at(codec.weights.tensors, 500)
+    original = torch.from_numpy(block.pixels[: SIZE[0], : SIZE[1]]).permute(2, 0, 1)[None] / 255
+    found = {}
+    for name, objective in (("squares", Objective(1.0, 0.0)), ("structure", Objective(0.0, 0.1))):
+        encoder = copy.copy(codec)
+        vars(encoder)["objective"] = objective  # in the place of the cached property
+        chosen = search(encoder, block, rate, Plan(40, 0))
+        with torch.inference_mode():
+            y_hat = torch.from_numpy(codec.decoded(chosen, rate)).float()[None]
+            x_hat = codec.engine.net.g_s(y_hat)[..., : SIZE[0], : SIZE[1]]
+        similarity = ms_ssim(x_hat, original, data_range=1, win_size=5)
+        found[name] = (float((x_hat - original).square().mean()), 1 - float(similarity))
+    assert found["squares"][0] < found["structure"][0]
+    assert found["structure"][1] < found["squares"][1]
 
 
 def test_more_rounds_lower_it_further(codec, block):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim
 
-from nlaic.anneal import visible
 from nlaic.errors import NlaicError
 from nlaic.visibility import CELL, EXPONENTS, Objective, Visibility
 from tests.conftest import smooth_picture
@@ -63,13 +62,6 @@ def test_squared_error_alone_is_the_same_everywhere(pixels):
     maps = Visibility.of(pixels, Objective()).maps
     assert (maps[0] == 1).all()
     assert not maps[1:].any()
-
-
-def test_the_search_weighs_as_plain_loops_do(pixels):
-    visibility = Visibility.of(pixels, Objective(0.5, 0.02))
-    error = error_of(1, slice(0, SIDE), 5)
-    found = visible(torch.from_numpy(error)[None].float(), torch.from_numpy(visibility.maps))
-    assert float(found) == pytest.approx(weighed(visibility, error), rel=1e-5)
 
 
 def test_what_was_measured_of_a_channel_meets_the_weights_of_its_cell(pixels):

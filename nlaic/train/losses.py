@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nlaic.errors import NlaicError
+from nlaic.nets.ms_ssim import MsSsim
 from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
-from nlaic.visibility import C2, EXPONENTS
 
-WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "flat")
+WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "step", "flat")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
@@ -47,6 +47,31 @@ class GridError(nn.Module):
         return torch.stack(jumps).mean(0)
 
 
+class StepError(nn.Module):
+    """How visible the grids of 8 and of 16 are: jumps on them over jumps elsewhere, beside the same of the original.
+
+    The square of the ratio's logarithm: 0.01 where jumps on the grid are a tenth too large, or too small. A decoder
+    that minds the error alone blurs within its blocks more than between them.
+    """
+
+    FLOOR = 0.1 / 255  # of a mean jump: nothing is said of the grid of a flat patch
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Two batches [B, 3, H, W] in 0..1 to [B]."""
+        ratios = [self._ratio(x_hat, side) / self._ratio(x, side) for side in (8, 16)]
+        return torch.stack(ratios).log().square().mean(0)
+
+    def _ratio(self, x: Tensor, side: int) -> Tensor:
+        """Mean jump on the grid over the mean jump off it, [B]."""
+        on, off = [], []
+        for one in (x, x.mT):
+            jumps = one.diff(dim=-1).abs().mean((1, 2))
+            crossed = torch.arange(1, one.shape[-1], device=x.device) % side == 0
+            on.append(jumps[:, crossed])
+            off.append(jumps[:, ~crossed])
+        return (torch.cat(on, 1).mean(1) + self.FLOOR) / (torch.cat(off, 1).mean(1) + self.FLOOR)
+
+
 class FlatError(nn.Module):
     """Squared error of blocks of 8x8, weighed by how flat the original is: 1, or 1/2 where luma deviates by 2 levels.
 
@@ -64,61 +89,12 @@ class FlatError(nn.Module):
         return (error * self.HALF / (self.HALF + variance)).flatten(1).mean(1)
 
 
-class MsSsim(nn.Module):
-    """1 - MS-SSIM: Wang, Simoncelli, Bovik, "Multiscale structural similarity" (Asilomar 2003).
-
-    Sides below 176 have no room for all five scales: as many are taken as there is room for, their weights sum to 1.
-    """
-
-    WEIGHTS = EXPONENTS
-    WINDOW, SIGMA = 11, 1.5
-    C1, C2 = 0.01**2, C2
-
-    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """Two batches [B, 3, H, W] in 0..1 to [B]; the mean over the channels of what each has by itself."""
-        similarity = torch.ones(x.shape[:2], device=x.device)
-        weights = self.weights(min(x.shape[-2:]))
-        with torch.autocast(x.device.type, enabled=False):  # variances are differences of large sums
-            for scale, weight in enumerate(weights, 1):
-                value = self._compare(x_hat, x, with_luminance=scale == len(weights))
-                # A negative structure at the first steps has no root, and the root of 0 no gradient.
-                similarity = similarity * value.mean((2, 3)).clamp_min(1e-6) ** weight
-                x_hat, x = F.avg_pool2d(x_hat, 2), F.avg_pool2d(x, 2)
-        return 1 - similarity.mean(1)
-
-    def _compare(self, x_hat: Tensor, x: Tensor, with_luminance: bool) -> Tensor:
-        """Structure (with contrast) of one scale, times luminance if it is the last, [B, C, H - 10, W - 10]."""
-        theirs = self._blur(x)
-        ours, squares, both = self._blur(torch.stack((x_hat, x_hat * x_hat + x * x, x_hat * x)))
-        product, energy = ours * theirs, ours * ours + theirs * theirs
-        structure = (2 * (both - product) + self.C2) / (squares - energy + self.C2)
-        return structure * (2 * product + self.C1) / (energy + self.C1) if with_luminance else structure
-
-    def _blur(self, x: Tensor) -> Tensor:
-        """The Gaussian window where it fits, as products with banded matrices: ten times as fast as a convolution."""
-        rows, columns = (self._band(side, x) for side in x.shape[-2:])
-        return rows.mT @ (x @ columns)
-
-    def _band(self, side: int, like: Tensor) -> Tensor:
-        """The window at every place where it fits, [side, side - 10]."""
-        place = torch.arange(side, device=like.device, dtype=like.dtype)
-        reach = self.WINDOW // 2
-        offset = place[:, None] - place[reach : side - reach]
-        window = torch.exp(-offset.square() / (2 * self.SIGMA**2)) * (offset.abs() <= reach)
-        return window / window.sum(0)
-
-    def weights(self, side: int) -> tuple[float, ...]:
-        """Of the scales that a picture with this smaller side has room for."""
-        scales = max(n for n in range(1, 6) if n == 1 or side >> (n - 1) >= self.WINDOW)
-        return self.WEIGHTS if scales == 5 else tuple(w / sum(self.WEIGHTS[:scales]) for w in self.WEIGHTS[:scales])
-
-
 class Distortion(nn.Module):
     """scale * sum of weight * distance, a value a sample, for pictures in 0..1.
 
     Args:
-        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `flat`, `lpips_alex|squeeze|vgg`, `dists`,
-            `dists_k` (k stages).
+        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `step`, `flat`, `lpips_alex|squeeze|vgg`,
+            `dists`, `dists_k` (k stages).
         scale: factor on the sum. With 255^2 lambda weighs the squared error of 0..255 pixels, as the field does.
         networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
         window: side of the random window that distances over a network look at; None: all of the patch.
@@ -185,6 +161,8 @@ def _distance(name: str, networks: str | None) -> nn.Module:
         return MsSsim()
     if name == "grid":
         return GridError()
+    if name == "step":
+        return StepError()
     if name == "flat":
         return FlatError()
     return load_lpips(LPIPS[name], networks) if name in LPIPS else load_dists(DISTS[name], networks)
