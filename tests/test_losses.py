@@ -174,7 +174,9 @@ def test_the_step_is_how_much_larger_jumps_on_the_grid_are():
             squares.append((ratio[0] / ratio[1]).log().square())
         assert float(value[sample]) == pytest.approx(float(sum(squares)) / 2, rel=1e-2)
         assert value[sample] > 0.1
-    assert Distortion({"step": 1.0}, scale=1.0)(0.5 * x, x)[0].max() < 1e-6  # a picture's own jumps, at any contrast
+    # A picture's own jumps, at any contrast, and smaller ones are none.
+    for none in ((0.5 * x, x), (x, x_hat)):
+        assert Distortion({"step": 1.0}, scale=1.0)(*none)[0].max() < 1e-6
 
 
 def test_the_flat_error_is_that_of_blocks_without_detail():

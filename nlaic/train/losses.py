@@ -50,8 +50,8 @@ class GridError(nn.Module):
 class StepError(nn.Module):
     """How visible the grids of 8 and of 16 are: jumps on them over jumps elsewhere, beside the same of the original.
 
-    The square of the ratio's logarithm: 0.01 where jumps on the grid are a tenth too large, or too small. A decoder
-    that minds the error alone blurs within its blocks more than between them.
+    The square of the ratio's logarithm: 0.01 where jumps on the grid are a tenth too large, 0 where they are no larger.
+    A decoder that minds the error alone blurs within its blocks more than between them.
     """
 
     FLOOR = 0.1 / 255  # of a mean jump: nothing is said of the grid of a flat patch
@@ -59,7 +59,7 @@ class StepError(nn.Module):
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Two batches [B, 3, H, W] in 0..1 to [B]."""
         ratios = [self._ratio(x_hat, side) / self._ratio(x, side) for side in (8, 16)]
-        return torch.stack(ratios).log().square().mean(0)
+        return torch.stack(ratios).log().relu().square().mean(0)
 
     def _ratio(self, x: Tensor, side: int) -> Tensor:
         """Mean jump on the grid over the mean jump off it, [B]."""
