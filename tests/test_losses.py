@@ -14,6 +14,7 @@ from torch import nn
 from torchvision import models
 
 from nlaic.errors import NlaicError
+from nlaic.nets.ms_ssim import MsSsim
 from nlaic.resources import resource_folder
 from nlaic.train.losses import Distortion
 from nlaic.train.perceptual import Dists, L2Pool, load_dists, load_lpips, vgg16
@@ -202,6 +203,14 @@ def test_ms_ssim_against_piq(pair):
     negative = (1 - x).requires_grad_()  # structures below 0: a loss that still has a gradient, and no NaN
     (worst := Distortion({"ms_ssim": 1.0}, 1.0)(negative, x)[0]).sum().backward()
     assert (worst > 0.6).all() and negative.grad.isfinite().all()
+
+
+def test_ms_ssim_of_more_than_one_piece_against_piq():
+    torch.manual_seed(0)
+    x = torch.rand(1, 3, 176, 400)
+    x_hat = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
+    theirs = 1 - piq.multi_scale_ssim(x_hat, x, data_range=1.0, reduction="none")
+    torch.testing.assert_close(MsSsim()(x_hat, x), theirs)
 
 
 @pytest.mark.parametrize(

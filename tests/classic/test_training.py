@@ -11,10 +11,11 @@ from nlaic.classic.base import BASES
 from nlaic.classic.nets.build import build_filter
 from nlaic.classic.restore import Restorer
 from nlaic.errors import NlaicError
+from nlaic.nets.ms_ssim import MsSsim
 from nlaic.train.coded import Coding, load_coded
 from nlaic.train.data import Augmentation, Crops, load_pictures
 from nlaic.train.filters import Restoration
-from nlaic.train.losses import Distortion, MsSsim
+from nlaic.train.losses import Distortion
 from nlaic.train.objectives import Batch
 from nlaic.train.run import run
 from nlaic.weights import read_weights
