@@ -158,11 +158,11 @@ def test_the_grid_error_is_of_the_jumps_across_the_grid_alone():
     assert measure(x + blocks, x)[0].abs().max() < 1e-9
 
 
-def test_the_step_is_how_much_larger_jumps_on_the_grid_are():
+def test_blockiness_is_how_much_larger_jumps_on_the_grid_are():
     torch.manual_seed(0)
     x = torch.rand(3, 3, 64, 64).cumsum(-1).cumsum(-2)
     x_hat = x + 200 * torch.rand(3, 3, 8, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    value = Distortion({"step": 1.0}, scale=1.0)(x_hat, x)[0]
+    value = Distortion({"blockiness": 1.0}, scale=1.0)(x_hat, x)[0]
     for sample in range(3):
         squares = []
         for side in (8, 16):
@@ -177,7 +177,7 @@ def test_the_step_is_how_much_larger_jumps_on_the_grid_are():
         assert value[sample] > 0.1
     # A picture's own jumps, at any contrast, and smaller ones are none.
     for none in ((0.5 * x, x), (x, x_hat)):
-        assert Distortion({"step": 1.0}, scale=1.0)(*none)[0].max() < 1e-6
+        assert Distortion({"blockiness": 1.0}, scale=1.0)(*none)[0].max() < 1e-6
 
 
 def test_the_flat_error_is_that_of_blocks_without_detail():

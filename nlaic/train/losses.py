@@ -11,7 +11,7 @@ from nlaic.errors import NlaicError
 from nlaic.nets.ms_ssim import MsSsim
 from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
 
-WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "step", "flat")
+WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "blockiness", "flat")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
@@ -47,7 +47,7 @@ class GridError(nn.Module):
         return torch.stack(jumps).mean(0)
 
 
-class StepError(nn.Module):
+class Blockiness(nn.Module):
     """How visible the grids of 8 and of 16 are: jumps on them over jumps elsewhere, beside the same of the original.
 
     The square of the ratio's logarithm: 0.01 where jumps on the grid are a tenth too large, 0 where they are no larger.
@@ -93,7 +93,7 @@ class Distortion(nn.Module):
     """scale * sum of weight * distance, a value a sample, for pictures in 0..1.
 
     Args:
-        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `step`, `flat`, `lpips_alex|squeeze|vgg`,
+        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `blockiness`, `flat`, `lpips_alex|squeeze|vgg`,
             `dists`, `dists_k` (k stages).
         scale: factor on the sum. With 255^2 lambda weighs the squared error of 0..255 pixels, as the field does.
         networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
@@ -161,8 +161,8 @@ def _distance(name: str, networks: str | None) -> nn.Module:
         return MsSsim()
     if name == "grid":
         return GridError()
-    if name == "step":
-        return StepError()
+    if name == "blockiness":
+        return Blockiness()
     if name == "flat":
         return FlatError()
     return load_lpips(LPIPS[name], networks) if name in LPIPS else load_dists(DISTS[name], networks)
