@@ -5,7 +5,8 @@
 A row for each quality and realism, of all pictures:
 
 grid 8, 16  mean jump between neighbouring pixels at multiples of 8 (of 16) over the mean jump elsewhere, divided by the
-            same ratio in the original: the mean over the pictures and the largest; 1 is no checkerboard
+            same ratio in the original: the mean over the pictures and the largest; 1 is no checkerboard. Pictures lose
+            their first rows and columns before, so that the grid of 8 that one may have, of a JPEG, is not this one
 flat        of the 8x8 blocks of luma whose standard deviation in the original is below one level: how many, the mean of
             their deviation in the decoded picture, and the share of those above 1.5
 colour      the largest difference between the means of R, G or B of a picture and its original, in levels
@@ -25,6 +26,7 @@ from nlaic.nets.layers import RGB_TO_YCBCR
 from nlaic.picture import read_picture
 
 GRIDS = (8, 16)
+CUT = (3, 5)  # columns and rows
 FLAT, LIVELY = 1.0, 1.5  # levels
 
 
@@ -53,6 +55,11 @@ def deviations(pixels: np.ndarray) -> np.ndarray:
     return blocks.std((1, 3)).ravel()
 
 
+def cut(picture: Image.Image) -> Image.Image:
+    """Without its first columns and rows."""
+    return picture.crop((*CUT, *picture.size))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -62,7 +69,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     codec = nlaic.load(arguments.model, device="cpu", threads=arguments.threads)
-    pictures = [read_picture(path).convert("RGB") for path in sorted(arguments.folder.iterdir())]
+    pictures = [cut(read_picture(path).convert("RGB")) for path in sorted(arguments.folder.iterdir())]
     print("| quality | realism | bpp | grid 8 | grid 16 | flat blocks | deviation | lively | colour |")
     print("|" + "---|" * 9)
     for quality in arguments.quality:
