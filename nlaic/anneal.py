@@ -1,4 +1,4 @@
-"""The search of efforts 8 and 9: Adam on y with the codec's own loss, by torch.
+"""The search of efforts 8 and 9: Adam on y with bits, squared error and MS-SSIM, by torch.
 
 Each symbol is drawn between its two neighbours by a Gumbel softmax whose temperature falls: Yang, Bamler, Mandt,
 "Improving inference for neural image compression", https://arxiv.org/abs/2006.04240 (NeurIPS 2020).
@@ -81,12 +81,12 @@ class _Distortion:
     def __init__(self, engine: TorchEngine, block: "Block", objective: Objective, error_weight: float) -> None:
         self._engine, self._block, self._objective = engine, block, objective
         self._worth = error_weight * block.pixels.size
-        self._x = engine.tensor(block.pixels).permute(2, 0, 1)[None] / 255
-        self._ms_ssim = MsSsim()
+        self._x = engine.picture(block.pixels)
+        self._ms_ssim = MsSsim(edges=True)
 
     def __call__(self, y_hat: torch.Tensor) -> torch.Tensor:
         """Of y_hat in its own units [1, C, h, w]."""
-        error = self._engine.error(y_hat, self._block.pixels, self._block.size)
+        error = self._engine.error(y_hat, self._x, self._block.size)
         total = self._objective.squared * error.square().mean()
         if self._objective.structure:
             total = total + self._objective.structure * self._ms_ssim(self._x + error, self._x)[0]

@@ -7,7 +7,7 @@ Two ways, both with z_hat held at what the plain encoder chose, so that every sy
   a share of the way there and is rounded again by what the symbols cost and what the error weighs
   (`nlaic.visibility`). Where g_s has a linear shortcut, its transpose stands for the Jacobian's: half the time. It says
   where to, not how far: the share is small.
-- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits and the distortion trained for. Needs torch.
+- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits, squared error and MS-SSIM. Needs torch.
 """
 
 from collections.abc import Callable

@@ -80,13 +80,13 @@ class TorchEngine:
             return self._run("pull", y_hat, pixels, rows, columns)
         with torch.enable_grad():
             at = self.tensor(y_hat)[None].requires_grad_()
-            (gradient,) = torch.autograd.grad(self.error(at, pixels, size).square().sum(), at)
+            error = self.error(at, self.picture(pixels), size)
+            (gradient,) = torch.autograd.grad(error.square().sum(), at)
         return gradient[0].cpu().numpy() / 2
 
-    def error(self, y_hat: torch.Tensor, pixels: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-        """Of each pixel [1, 3, H, W], 0 in padding; y_hat in its own units [1, C, h, w], the rest as of `pull`."""
+    def error(self, y_hat: torch.Tensor, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Of each pixel of x [1, 3, H, W] in 0..1, 0 outside `size`; y_hat in its own units [1, C, h, w]."""
         height, width = size
-        x = self.tensor(pixels).permute(2, 0, 1)[None] / 255
         with self.reduced():
             x_hat = self.net.g_s(y_hat).float()
         inside = torch.zeros_like(x[:, :1])
@@ -110,6 +110,10 @@ class TorchEngine:
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """An array as float32 where the networks are."""
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+
+    def picture(self, pixels: np.ndarray) -> torch.Tensor:
+        """uint8 [H, W, 3] as [1, 3, H, W] in 0..1."""
+        return self.tensor(pixels).permute(2, 0, 1)[None] / 255
 
     def reduced(self) -> AbstractContextManager[Any]:
         """What the transforms run in: their precision."""

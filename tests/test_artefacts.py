@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import smooth_picture
 
@@ -13,12 +14,17 @@ TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
 @pytest.fixture(scope="module")
-def found():
+def tool():
     sys.path.insert(0, str(TOOLS))
     try:
-        return runpy.run_path(str(TOOLS / "artefacts.py"))["found"]
+        return runpy.run_path(str(TOOLS / "artefacts.py"))
     finally:
         sys.path.remove(str(TOOLS))
+
+
+@pytest.fixture(scope="module")
+def found(tool):
+    return tool["found"]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +44,17 @@ def test_a_checkerboard_is_seen_on_its_own_grid(found, original, side, eight, si
     board = 8.0 * (rows[:, None] ^ columns[None])[..., None]
     steps = found(original + board, original).steps
     assert [step > 1.05 for step in steps] == [eight, sixteen]
+
+
+def test_a_grid_is_seen_in_what_has_been_a_jpeg(tool, found, original):
+    """As long as pictures are whole, such an original has jumps of its own where the codec's are looked for."""
+    own, ours = (np.random.default_rng(seed).normal(0, 8, (12, 20, 1)).repeat(8, 0).repeat(8, 1) for seed in (4, 5))
+    whole = Image.fromarray(np.clip(original + own, 0, 255).astype(np.uint8))
+    steps = []
+    for picture in (whole, tool["cut"](whole)):
+        pixels = np.asarray(picture, np.float32)
+        steps.append(found(pixels + 0.5 * ours[: len(pixels), : pixels.shape[1]], pixels).steps[0])
+    assert steps[0] < 1.1 < steps[1]
 
 
 def test_flat_blocks_that_come_alive(found):

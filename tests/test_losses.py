@@ -214,6 +214,17 @@ def test_ms_ssim_of_more_than_one_piece_against_piq():
     torch.testing.assert_close(MsSsim()(x_hat, x), theirs)
 
 
+def test_an_error_at_an_edge_weighs_what_one_inside_does():
+    torch.manual_seed(0)
+    x = 0.5 + 0.02 * torch.randn(1, 3, 192, 320)
+    values = []
+    for top, left in ((88, 152), (0, 152), (88, 0), (184, 312)):
+        x_hat = x.clone()
+        x_hat[..., top : top + 8, left : left + 8] += 0.05 * torch.randn(3, 8, 8)
+        values.append(float(MsSsim(edges=True)(x_hat, x)[0]))
+    assert max(values) < 2.5 * min(values)
+
+
 @pytest.mark.parametrize(
     ("terms", "message"), [({"colour": 1.0}, "none of mse"), ({"dists": 1.0}, "vgg16_features.safetensors")]
 )

@@ -91,13 +91,13 @@ def test_the_weights_say_what_they_were_trained_for(terms, scale, expected):
 def test_the_encoder_goes_by_it(codec):
     """Where every error is seen symbols are rounded to the nearest, where none is they cost as little as they can."""
     picture = smooth_picture(200, 140, seed=8)
-    sizes = {}
+    files = {}
     for name, objective in (("all", Objective(0.0, 1e6)), ("none", Objective(1e-6, 0.0))):
         encoder = copy.copy(codec)
         vars(encoder)["objective"] = objective  # in the place of the cached property
-        sizes[name] = len(encoder.compress(picture, 60, effort=2))
-    assert sizes["all"] == len(codec.compress(picture, 60, effort=1))
-    assert sizes["none"] < sizes["all"]
+        files[name] = encoder.compress(picture, 60, effort=2)
+    assert files["all"] == codec.compress(picture, 60, effort=1)
+    assert len(files["none"]) < len(files["all"])
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"terms": 3}', '{"terms": {"mse": "x"}, "scale": 1.0}', '{"scale": "1"}'])

@@ -11,12 +11,20 @@ class MsSsim(nn.Module):
     """1 - MS-SSIM: Wang, Simoncelli, Bovik, "Multiscale structural similarity" (Asilomar 2003).
 
     Sides below 176 have no room for all five scales: as many are taken as there is room for, their weights sum to 1.
+    Sides are at least 11.
+
+    Args:
+        edges: windows reach over the edges, where the picture is mirrored, so that an error there counts as elsewhere.
     """
 
     WEIGHTS = EXPONENTS
     WINDOW, SIGMA = 11, 1.5
     PIECE = 128
     C1, C2 = 0.01**2, C2
+
+    def __init__(self, edges: bool = False) -> None:
+        super().__init__()
+        self.edges = edges
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Two batches [B, 3, H, W] in 0..1 to [B]; the mean over the channels of what each has by itself."""
@@ -32,6 +40,8 @@ class MsSsim(nn.Module):
 
     def _compare(self, x_hat: Tensor, x: Tensor, with_luminance: bool) -> Tensor:
         """Structure (with contrast) of one scale, times luminance if it is the last, [B, C, H - 10, W - 10]."""
+        if self.edges:
+            x_hat, x = (F.pad(one, (self.WINDOW // 2,) * 4, mode="reflect") for one in (x_hat, x))
         theirs = self._blur(x)
         ours, squares, both = self._blur(torch.stack((x_hat, x_hat * x_hat + x * x, x_hat * x)))
         product, energy = ours * theirs, ours * ours + theirs * theirs

@@ -13,6 +13,7 @@ from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, lo
 
 WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "blockiness", "flat")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
+GRIDS = (8, 16)  # pixels; patches are larger than the first
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
 
@@ -42,7 +43,8 @@ class GridError(nn.Module):
         jumps = [
             (one[..., side::side] - one[..., side - 1 : -1 : side]).square().flatten(1).mean(1)
             for one in (error, error.mT)
-            for side in (8, 16)
+            for side in GRIDS
+            if side < one.shape[-1]
         ]
         return torch.stack(jumps).mean(0)
 
@@ -50,16 +52,16 @@ class GridError(nn.Module):
 class Blockiness(nn.Module):
     """How visible the grids of 8 and of 16 are: jumps on them over jumps elsewhere, beside the same of the original.
 
-    The square of the ratio's logarithm, 0 where jumps on the grid are no larger, times the squared error as it is, so
-    that it counts alike at every quality: 0.01 of that where they are a tenth too large. A decoder that minds the error
-    alone blurs within its blocks more than between them.
+    The square of the ratio's logarithm, 0 where jumps on the grid are no larger, times the squared error (a factor
+    without a gradient), so that it counts alike at every quality: 0.01 of that where they are a tenth too large. A
+    decoder that minds the error alone blurs within its blocks more than between them.
     """
 
     FLOOR = 0.1 / 255  # of a mean jump: nothing is said of the grid of a flat patch
 
     def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Two batches [B, 3, H, W] in 0..1 to [B]."""
-        ratios = [self._ratio(x_hat, side) / self._ratio(x, side) for side in (8, 16)]
+        ratios = [self._ratio(x_hat, side) / self._ratio(x, side) for side in GRIDS if side < min(x.shape[-2:])]
         error = (x_hat - x).square().flatten(1).mean(1).detach()
         return error * torch.stack(ratios).log().relu().square().mean(0)
 
