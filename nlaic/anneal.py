@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from nlaic.nets.ms_ssim import MsSsim
+from nlaic.nets.transforms import picture
 from nlaic.nets.vae import INDEX_STEP, SCALE_MIN, gaussian_bits
 from nlaic.rates import Rate
 from nlaic.torch_engine import TorchEngine
@@ -81,7 +82,7 @@ class _Distortion:
     def __init__(self, engine: TorchEngine, block: "Block", objective: Objective, error_weight: float) -> None:
         self._engine, self._block, self._objective = engine, block, objective
         self._worth = error_weight * block.pixels.size
-        self._x = engine.picture(block.pixels)
+        self._x = picture(engine.tensor(block.pixels))
         self._ms_ssim = MsSsim(edges=True)
 
     def __call__(self, y_hat: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from nlaic.integer import QUALITIES
 from nlaic.nets.boundary import BoundarySettings, LightFilter, PaperFilter, build_boundary
 from nlaic.nets.build import build, make_settings
 from nlaic.nets.precision import bf16_is_faster
-from nlaic.nets.transforms import Boundary, Synthesis, transforms
+from nlaic.nets.transforms import Boundary, Synthesis, picture, transforms
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.seams import MULTIPLE, BoundaryFilter
 from nlaic.weights import Weights
@@ -80,7 +80,7 @@ class TorchEngine:
             return self._run("pull", y_hat, pixels, rows, columns)
         with torch.enable_grad():
             at = self.tensor(y_hat)[None].requires_grad_()
-            error = self.error(at, self.picture(pixels), size)
+            error = self.error(at, picture(self.tensor(pixels)), size)
             (gradient,) = torch.autograd.grad(error.square().sum(), at)
         return gradient[0].cpu().numpy() / 2
 
@@ -110,10 +110,6 @@ class TorchEngine:
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """An array as float32 where the networks are."""
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
-
-    def picture(self, pixels: np.ndarray) -> torch.Tensor:
-        """uint8 [H, W, 3] as [1, 3, H, W] in 0..1."""
-        return self.tensor(pixels).permute(2, 0, 1)[None] / 255
 
     def reduced(self) -> AbstractContextManager[Any]:
         """What the transforms run in: their precision."""

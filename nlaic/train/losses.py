@@ -13,7 +13,7 @@ from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, lo
 
 WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "blockiness", "flat")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
-GRIDS = (8, 16)  # pixels; patches are larger than the first
+GRIDS = (8, 16)  # sides of the transform's blocks; those that a patch has no room for do not count
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
 
