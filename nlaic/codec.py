@@ -117,7 +117,8 @@ class Codec:
                 gradient in 1, 2, 4, 8, 16 rounds, 8 and 9 search for 60 and 200 steps (`nlaic.search`).
             block: (width, height) of the independent blocks, multiples of 64.
             strip: leave EXIF and XMP out, and the colour profile: colours are converted to sRGB.
-            progress: called with the share that is done, 0..1.
+            progress: called with the share that is done, 0..1; with a target it stops short of 1, and at effort 1 and
+                2 it is not called.
 
         Raises:
             NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
@@ -170,7 +171,7 @@ class Codec:
     ) -> Salvaged:
         """Decode what is intact of a damaged file, its header included, and fill what is not (`nlaic.patches`).
 
-        Arguments and errors are those of `decompress`; seams are smoothed where no block is damaged.
+        Arguments and errors are those of `decompress`; seams are smoothed if no block is damaged.
         """
         file = container.unpack(data, max_pixels=max_pixels, salvage=True)
         patches = Patches(file)

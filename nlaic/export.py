@@ -78,6 +78,12 @@ def with_second_decoder(weights: Weights) -> Weights:
     return Weights(second | dict(weights.tensors), weights.metadata)
 
 
+def with_gain(weights: Weights, pictures: list[Tensor]) -> Weights:
+    """The decoder's gain measured again, as `export` does: after the decoder has changed."""
+    gain = synthesis_gain(restore(weights), pictures)
+    return Weights({**weights.tensors, "encoder.gain": gain}, weights.metadata)
+
+
 def without_network(weights: Weights, prefix: str) -> Weights:
     """Leave a network out."""
     kept = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(f"{prefix}.")}
@@ -99,7 +105,8 @@ def restore(weights: Weights, anchors: int | None = None) -> HyperpriorVAE:
 
     Args:
         weights: of any stage.
-        anchors: how many qualities own parameters, equally spaced; None: as many as the file has rows.
+        anchors: how many qualities own parameters, equally spaced in the logarithm of lambda, as when they were
+            trained; None: those of the file's rows, equally spaced in quality.
     """
     net = build(make_settings(weights.architecture, weights.settings))
     state = {f"{part}.{k}": v for part in NETWORKS for k, v in network_state(weights, part).items()}
@@ -114,7 +121,11 @@ def restore(weights: Weights, anchors: int | None = None) -> HyperpriorVAE:
         layer.weight.copy_(integers * step[:, None, None, None])
         real = (bias + integers.sum((2, 3)) @ layer.centre_in.double()) * step
         layer.bias.copy_((real - layer.centre_out) / BIAS_UNIT)
-    rows = {name: torch.from_numpy(_resampled(weights.tensors[name], anchors)) for name in ROWS}
+    rows = {name: torch.from_numpy(weights.tensors[name].astype(np.float32)) for name in ROWS}
+    if anchors:
+        log_lambda = weights.tensors["encoder.log_lambda"][:, 0]
+        places = np.interp(np.linspace(log_lambda[0], log_lambda[-1], anchors), log_lambda, np.arange(len(log_lambda)))
+        rows = {name: _at_places(table, places) for name, table in rows.items()}
     steps, z_steps = rows["rates.log_step"], rows["rates.log_z_step"]
     net.rates = Rates(steps.shape[1], z_steps.shape[1], len(steps))
     net.rates.log_step.copy_(steps)
@@ -125,12 +136,11 @@ def restore(weights: Weights, anchors: int | None = None) -> HyperpriorVAE:
     return net
 
 
-def _resampled(rows: np.ndarray, count: int | None) -> np.ndarray:
-    """So many equally spaced rows, float32, by linear interpolation."""
-    places = np.linspace(0, len(rows) - 1, count or len(rows))
+def _at_places(rows: Tensor, places: np.ndarray) -> Tensor:
+    """Rows [R, C] between which places [K] lie, interpolated: [K, C]."""
     low = np.minimum(places.astype(int), max(len(rows) - 2, 0))
-    high, share = np.minimum(low + 1, len(rows) - 1), (places - low)[:, None]
-    return (rows[low] * (1 - share) + rows[high] * share).astype(np.float32)
+    high, share = np.minimum(low + 1, len(rows) - 1), torch.from_numpy(places - low)[:, None].float()
+    return torch.lerp(rows[low], rows[high], share)
 
 
 def save_weights(weights: Weights, target: Path) -> Path:

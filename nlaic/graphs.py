@@ -12,6 +12,7 @@ trained anew need no graphs of their own; the places (file, offset, length) are 
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -78,7 +79,8 @@ def read_graphs(path: Path) -> Graphs:
 
 
 def find_graphs(weights: Weights) -> Graphs | None:
-    """The graphs beside the weights, or the first others that fit them, of the places where weights are looked for.
+    """The graphs beside the weights, or the first others that fit them, of the places where weights are looked for;
+    what cannot be read there is passed over.
 
     Raises:
         NlaicError: if those beside the weights are of other networks.
@@ -90,9 +92,10 @@ def find_graphs(weights: Weights) -> Graphs | None:
             raise NlaicError(f"graphs {beside}: not of the networks of {weights.path}; run nlaic-export {weights.path}")
         return graphs
     for path in _candidates():
-        graphs = read_graphs(path)
-        if graphs.fit(weights):
-            return graphs
+        with suppress(NlaicError):
+            graphs = read_graphs(path)
+            if graphs.fit(weights):
+                return graphs
     return None
 
 

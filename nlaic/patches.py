@@ -65,7 +65,7 @@ class Patches(Damage):
     """They are kept in mind, and made up in the end."""
 
     def look(self, numbers: Iterable[int]) -> None:
-        """Find those whose CRC-32 does not fit, so that no seam is smoothed beside them."""
+        """Find those whose CRC-32 does not fit: no seam is smoothed if there is one."""
         for number in numbers:
             self.tried(self.file.block, number)
 

@@ -82,7 +82,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Correction:
-    """What the filter says of a box: float32 [h, w, 3] in levels, and its weight [h, 1, 1] or [1, w, 1]."""
+    """What the filter says of a box: float32 [h, w, 3] in levels, and its weight [h, w, 1]."""
 
     box: Box
     delta: np.ndarray

@@ -244,12 +244,19 @@ def find_weights(name: str | Path) -> Weights:
 
 
 def find_by_model_id(model_id: bytes) -> Weights:
-    """The weights that a file names."""
+    """The weights that a file names, among those that can be read."""
+    unread = []
     for candidate in _candidates():
-        weights = read_weights(candidate)
+        try:
+            weights = read_weights(candidate)
+        except NlaicError as error:
+            unread.append(f" ({error})")
+            continue
         if weights.model_id == model_id:
             return weights
-    raise NlaicError(f"no weights with model id {model_id.hex()} in {_places()}; name their file with --model")
+    raise NlaicError(
+        f"no weights with model id {model_id.hex()} in {_places()}; name their file with --model{''.join(unread)}"
+    )
 
 
 def _places() -> str:

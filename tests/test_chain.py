@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
-from nlaic.train.chain import compose_chain, run_chain
+from nlaic.train.chain import compose_chain, copy_weights, run_chain
 from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
 from nlaic.train.setup import settings_from
@@ -79,6 +79,16 @@ def test_a_chain_goes_from_stage_to_stage(folder, tmp_path, capsys):
         run_chain(chain, lambda inner: pytest.fail("run twice")) == tmp_path / "runs" / "boundary" / weights.path.name
     )
     assert "done: rd, discriminator, adversarial, boundary" in capsys.readouterr().out
+
+
+def test_a_chains_weights_are_copied_to_where_they_are_wanted(tmp_path):
+    made = tmp_path / "weights.safetensors"
+    made.write_bytes(b"weights")
+    copy_weights(made, tmp_path / "new" / "mine.safetensors")
+    copy_weights(made, tmp_path / "new")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"mine.safetensors", "weights.safetensors"}
+    with pytest.raises(NlaicError, match="cannot write"):
+        copy_weights(made, made / "mine.safetensors")
 
 
 def test_a_chain_stops_where_a_link_does(folder, tmp_path):

@@ -140,6 +140,14 @@ def test_the_reference_has_no_graph_and_the_window_is_drawn_again(networks, pair
     assert len(values[:, 0].unique()) > 1
 
 
+def test_a_distortion_and_what_it_was_before_are_of_one_window(pair, monkeypatch):
+    x_hat, x = pair
+    loss = Distortion({"mse": 1.0}, 1.0, window=16)
+    monkeypatch.setattr("nlaic.train.losses.WITHOUT_NETWORK", ())
+    ratios = torch.stack([loss.relative(x + 2 * (x_hat - x), x, x_hat)[0] for _ in range(3)])
+    torch.testing.assert_close(ratios, torch.full_like(ratios, 4.0), atol=0.05, rtol=0)
+
+
 def test_the_grid_error_is_of_the_jumps_across_the_grid_alone():
     torch.manual_seed(0)
     x, error = torch.rand(2, 3, 40, 48), torch.rand(2, 3, 40, 48)

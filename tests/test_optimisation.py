@@ -43,6 +43,7 @@ def test_the_rate_warms_up_holds_and_falls():
     o = Optimisation(warmup=10, hold=0.5)
     factors = [o.factor(step / 100, step, 0) for step in range(101)]
     assert factors[0] == pytest.approx(0.1) and factors[20] == factors[49] == 1
+    assert Optimisation(warmup=0).factor(0, 0, 0) == 1
     assert factors[75] == pytest.approx(0.5) and factors[100] == 0.01
 
 

@@ -9,9 +9,10 @@ from torch import nn
 
 from nlaic.codec import load
 from nlaic.errors import NlaicError
-from nlaic.export import restore
+from nlaic.export import export, restore
 from nlaic.nets.boundary import BoundarySettings, build_boundary
 from nlaic.nets.discriminator import Discriminator
+from nlaic.nets.light import LightSettings, build_light
 from nlaic.nets.vae import uniform_noise
 from nlaic.rates import rate_at
 from nlaic.tiles import pad
@@ -58,6 +59,19 @@ def test_restored_weights_code_what_the_codec_codes(tiny_model, quality):
     assert np.mean(np.abs(y_hat - expected) > 0.02) < 2e-3
 
 
+@pytest.mark.parametrize("middle", [1.3, 2.0])
+def test_restored_rates_are_those_that_were_exported(middle):
+    """Wherever quality 50 has been put: anchors are equally spaced in the logarithm of lambda, rows in quality."""
+    settings = LightSettings(anchors=5)
+    net = build_light(settings).requires_grad_(False)
+    torch.manual_seed(0)
+    net.rates.log_step.add_(torch.linspace(0, 3, 5)[:, None] ** 1.5)
+    weights = export(net, "light", settings.to_dict(), settings.lambdas, [batch(smooth_picture(64, 64))], middle=middle)
+    restored = restore(weights, 5).rates
+    torch.testing.assert_close(restored.log_step, net.rates.log_step, atol=0.05, rtol=0)
+    torch.testing.assert_close(restored.log_scale, net.rates.log_scale, atol=0.05, rtol=0)
+
+
 def test_frozen_parts_stay_frozen_whatever_is_asked_for(net, discriminator):
     objective = Adversarial(net, discriminator, MSE, AdversarialSettings())
     objective.train()
@@ -69,7 +83,7 @@ def test_frozen_parts_stay_frozen_whatever_is_asked_for(net, discriminator):
     assert alternating.discriminator.training and all(p.requires_grad for p in alternating.discriminator.parameters())
 
 
-@pytest.mark.parametrize("turn", ["decoder", "discriminator"])
+@pytest.mark.parametrize("turn", ["g_s_perceptual", "discriminator"])
 def test_a_turn_moves_its_own_network_alone(net, discriminator, x, turn):
     objective = Adversarial(net, discriminator, MSE, AdversarialSettings(alternate=True)).train()
     gradients = torch.autograd.grad(
@@ -87,13 +101,13 @@ class Recorder(nn.Module):
         return pictures.mean((1, 2, 3))
 
 
-@pytest.mark.parametrize("turn", ["decoder", "discriminator"])
+@pytest.mark.parametrize("turn", ["g_s_perceptual", "discriminator"])
 def test_a_window_is_one_place_in_pictures_and_latents(net, x, turn):
     objective = Adversarial(net, Recorder(), MSE, AdversarialSettings(alternate=True, window=64))
     y_hat, _ = objective.codec(x.x, x.position)
     x_hat = objective.decoder(y_hat).detach()
-    whole = x_hat if turn == "decoder" else torch.cat((x.x, x_hat))
-    latents = y_hat if turn == "decoder" else torch.cat((y_hat, y_hat))
+    whole = x_hat if turn == "g_s_perceptual" else torch.cat((x.x, x_hat))
+    latents = y_hat if turn == "g_s_perceptual" else torch.cat((y_hat, y_hat))
     places = set()
     for seed in range(6):
         torch.manual_seed(seed)
@@ -124,7 +138,7 @@ def test_the_discriminator_learns(net, discriminator, x):
 def test_the_adversarial_term_is_weighed(net, discriminator, x):
     terms = []
     for weight in (0.0, 2.0):
-        losses = Adversarial(net, discriminator, MSE, AdversarialSettings(weight)).losses("decoder", x)
+        losses = Adversarial(net, discriminator, MSE, AdversarialSettings(weight)).losses("g_s_perceptual", x)
         terms.append((losses["loss"], losses["adversarial"]))
     torch.testing.assert_close(terms[1][0] - terms[0][0], 2 * terms[1][1])
 
@@ -185,7 +199,7 @@ def test_the_decoder_again(folder, tmp_path):
     assert a.model_id == b.model_id == c.model_id
     for before, after in ((a, b), (b, c)):
         changed = {n for n, tensor in before.tensors.items() if not np.array_equal(tensor, after.tensors[n])}
-        assert changed and all(name.startswith("g_s.") for name in changed)
+        assert "encoder.gain" in changed and all(name.startswith("g_s.") for name in changed - {"encoder.gain"})
     for name in a.tensors:
         if name.startswith("g_s."):  # what the first began with is kept, and the second leaves it alone
             np.testing.assert_array_equal(a.tensors[name], c.tensors[name.replace("g_s.", "g_s_perceptual.", 1)])

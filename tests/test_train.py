@@ -212,6 +212,7 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
         (["data.root={photos}", "steps=1", "sampling.patch=64", "logger.names=[paper]"], "logger.names"),
         (["data.root={photos}", "steps=1", "+model.settings.colour=3"], "colour"),
         (["data.root={photos}", "steps=1", "+optimisation.speed=3"], "speed"),
+        (["data.root={photos}", "steps=1", "optimisation.kind=Muon"], "optimisation.kind must be one of muon, adam"),
     ],
 )
 def test_what_cannot_work_is_one_clear_error(folder, tmp_path, overrides, message):

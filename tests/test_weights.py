@@ -4,10 +4,12 @@ import hashlib
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from nlaic import load
 from nlaic import weights as module
 from nlaic.errors import NlaicError
+from nlaic.graphs import find_graphs
 from nlaic.resources import resource_folder
 from nlaic.weights import PINNED, Weights, find_by_model_id, find_weights, read_weights
 from tests.conftest import smooth_picture
@@ -46,6 +48,18 @@ def test_found_by_name_path_and_model_id(tiny_model, tmp_path, monkeypatch):
     with pytest.raises(NlaicError, match=str(tmp_path / "data")):
         find_weights("absent")
     with pytest.raises(NlaicError, match=r"0102030405060708.*data"):
+        find_by_model_id(bytes(range(1, 9)))
+
+
+def test_what_is_no_weights_file_stands_in_no_ones_way(tiny_model, tmp_path, monkeypatch):
+    (tmp_path / "mine.safetensors").write_bytes(tiny_model.read_bytes())
+    save_file({"x": np.zeros(1)}, tmp_path / "foreign.safetensors")
+    (tmp_path / "foreign.onnx.zip").write_bytes(b"no zip")
+    monkeypatch.setenv("NLAIC_WEIGHTS", str(tmp_path))
+    weights = find_by_model_id(read_weights(tiny_model).model_id)
+    assert weights.path == tmp_path / "mine.safetensors"
+    find_graphs(weights)
+    with pytest.raises(NlaicError, match=r"0102030405060708.*foreign.safetensors: not made by nlaic"):
         find_by_model_id(bytes(range(1, 9)))
 
 

@@ -8,7 +8,6 @@ from nlaic.cli.command import check_settings
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
 from nlaic.version import __version__
-from nlaic.whole import write_whole
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
 
     @hydra.main(version_base="1.3", config_path=str(resource_folder("conf")), config_name="train")
     def run_config(config: Any) -> None:
-        from nlaic.train.chain import compose_chain, run_chain
+        from nlaic.train.chain import compose_chain, copy_weights, run_chain
         from nlaic.train.run import run
 
         def plain(config: Any) -> Any:
@@ -41,7 +40,7 @@ def main() -> None:
                 chain = compose_chain(whole, words, lambda overrides: plain(hydra.compose("train", overrides)))
                 weights = run_chain(chain, run, whole["start"])
                 if weights and whole["out"]:
-                    write_whole(Path(whole["out"]), weights.read_bytes())
+                    copy_weights(weights, Path(whole["out"]))
             else:
                 run(plain(config))
         except MissingMandatoryValue as error:

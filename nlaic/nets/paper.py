@@ -10,7 +10,7 @@ x ─ conv5 ─ RB2 @1 ─ conv5↓ ─ RB3' @1/2 ─ conv5↓ ─ RB3 @1/4 ─ 
 y ─ RB2 ─ conv5↓ ─ RB2 @1/32 ─ conv5↓ ─ NLAM ─ conv3 @1/64 ─► z ─ round ─► z_hat
 z_hat ─ conv3 ─ NLAM ─ RB2 @1/64 ─ tconv5↑ ─ RB2 @1/32 ─ tconv5↑ @1/16 ─┤ P model: RB3 ─ conv3 ├─► mean
 z_hat ─ scale network (integers) ─► index of the scale
-y_hat ─ NLAM @1/16 ─ tconv5↑ ─ RB3 @1/8 ─ tconv5↑ ─ RB3 @1/4 ─ tconv5↑ ─ RB3' @1/2 ─ tconv5↑ ─ RB2 ─ conv5 @1 ─► x_hat
+y_hat ─ NLAM @1/16 ─ tconv5↑ ─ RB3 @1/8 ─ tconv5↑ ─ RB3 @1/4 ─ tconv5↑ ─ RB3' @1/2 ─ tconv5↑ ─ RB3 ─ conv5 @1 ─► x_hat
 ```
 
 RBn: n residual blocks, RBn' with a skip around all of them; NLAM: non-local attention module; ↓ and ↑: stride 2.

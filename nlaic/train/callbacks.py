@@ -96,7 +96,7 @@ class StopAtBudget(pl.Callback):
 
     @contextmanager
     def on_interrupt(self) -> Iterator[None]:
-        """Inside, the first Ctrl-C or SIGTERM ends the run after its step; a second one at once."""
+        """Inside, the first Ctrl-C or SIGTERM ends the run after its step; a second Ctrl-C at once."""
 
         def note(number: int, frame: FrameType | None) -> None:
             self.interrupted = True

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
+from nlaic.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,19 @@ def run_chain(
         if weights is None:
             return None
     return weights
+
+
+def copy_weights(weights: Path, out: Path) -> None:
+    """Copy a chain's weights to a file, or into a folder.
+
+    Raises:
+        NlaicError: if it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out / weights.name if out.is_dir() else out, weights.read_bytes())
+    except OSError as error:
+        raise NlaicError(f"out: cannot write {out}: {error.strerror}") from error
 
 
 def _length(config: dict[str, Any], link: Link) -> list[str]:

@@ -84,6 +84,8 @@ def load_coded(pictures: Pictures, coding: Coding, cache: Path, workers: int = 1
         NlaicError: if the codec is missing, or fails.
     """
     base = base_named(coding.source)
+    if not len(pictures):
+        return Pictures(np.empty(0, np.uint8), [], [], CHANNELS)
     shapes = _some(pictures.shapes, coding.pictures) * coding.passes
     settings = coding.settings(len(shapes))
     file = str(getattr(pictures.pixels, "filename", ""))

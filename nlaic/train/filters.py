@@ -21,7 +21,7 @@ from nlaic.nets.layers import RGB_TO_YCBCR
 from nlaic.train.coded import Coding, load_coded
 from nlaic.train.data import Batch, Pictures
 from nlaic.train.losses import Distortion
-from nlaic.train.objectives import SMALL, Losses
+from nlaic.train.objectives import Losses
 from nlaic.train.report import Report
 from nlaic.weights import Weights
 
@@ -59,9 +59,10 @@ class Restoration(nn.Module):
         filtered = as_filter(self.network)(coded, batch.position).float()
         with torch.autocast(coded.device.type, enabled=False):  # bf16 has no room for what a filter changes in a pixel
             before, after, target = (torch.einsum("bchw,sc->bshw", x, self.seen) for x in (coded, filtered, original))
-            distortion, distances = self.distortion(after, target)
             if self.relative:
-                distortion = distortion / (self.distortion(before, target)[0] + SMALL * self.distortion.scale)
+                distortion, distances = self.distortion.relative(after, target, before)
+            else:
+                distortion, distances = self.distortion(after, target)
         gain = 10 * torch.log10(_mse(before, target) / _mse(after.detach(), target))
         return {"loss": distortion.mean(), "gain_db": gain.mean(), **distances}
 

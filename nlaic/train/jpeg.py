@@ -4,7 +4,6 @@
 and a level's slope is what one more or one less of it would add to the file, by its own run and the next.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from nlaic.errors import NlaicError
 from nlaic.nets.jpeg import Jpeg
 from nlaic.train.data import Batch
 from nlaic.train.losses import Distortion
-from nlaic.train.objectives import Losses
+from nlaic.train.objectives import Losses, lambda_at
 
 RATES = ("codes", "paper")
 
@@ -65,16 +64,11 @@ class JpegObjective(nn.Module):
         """The encoder."""
         return {"net": self.net}
 
-    def lambda_at(self, position: Tensor) -> Tensor:
-        """Lambda of each sample [B]."""
-        low, high = (math.log(value) for value in self.net.settings.lambdas)
-        return torch.exp(low + (high - low) * position / max(1, self.anchors - 1))
-
     def losses(self, turn: str, batch: Batch) -> Losses:
         """See `Objective`."""
         out = self.net(batch.x, batch.position)
         distortion, distances = self.distortion(out["x_hat"], batch.x)
-        weight = self.lambda_at(batch.position)
+        weight = lambda_at(batch.position, self.anchors, self.net.settings.lambdas)
         pixels = batch.x.shape[-2] * batch.x.shape[-1]
         slopes, bits = code_bits(out["levels"], out["scaled"])
         rate = slopes / pixels if self.loss.rate == "codes" else paper_rate(out, self.loss)
@@ -97,7 +91,7 @@ def paper_rate(out: Mapping[str, list[Tensor]], loss: JpegLoss) -> Tensor:
 def code_bits(levels: list[Tensor], scaled: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Bits of each sample's levels, three planes [B, h, w, 64]: what to derive, and the count, [B] each."""
     zigzag = torch.from_numpy(ZIGZAG).to(levels[0].device)
-    slopes, bits = torch.zeros(len(levels[0])), torch.zeros(len(levels[0]))
+    slopes = bits = levels[0].new_zeros(len(levels[0]))
     for planes in ((0,), (1, 2)):
         z = torch.cat([levels[n].flatten(1, 2) for n in planes], 1)[..., zigzag]  # [B, blocks, 64]
         x = torch.cat([scaled[n].flatten(1, 2) for n in planes], 1)[..., zigzag]

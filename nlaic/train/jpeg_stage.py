@@ -135,7 +135,7 @@ class JpegReport(Report):
 
 
 def _point(picture: np.ndarray, model: Model, quality: float, subsampling: str) -> tuple[float, float]:
-    rounding = "attention" if any(".attention." in name for name in model.tensors) else "nearest"
+    rounding = "attention" if any(name.startswith(f"{subsampling}.attention.") for name in model.tensors) else "nearest"
     image = Image.fromarray(picture)
     data = encode(image, model, quality, Options(subsampling, rounding=rounding))
     decoded = np.asarray(Image.open(BytesIO(data)).convert("RGB"), float)

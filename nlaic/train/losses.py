@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from types import EllipsisType
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 GRIDS = (8, 16)  # sides of the transform's blocks; those that a patch has no room for do not count
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
+SMALL = 1e-5  # distortion that nobody sees: the squared error of 50 dB
+
+Window = tuple[EllipsisType, slice, slice]
 
 
 class MeanSquaredError(nn.Module):
@@ -128,9 +132,18 @@ class Distortion(nn.Module):
 
     def forward(self, x_hat: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Two batches [B, 3, H, W] to the distortion [B] and the mean of each distance, to look at."""
+        return self._on(self._window(x), x_hat, x)
+
+    def relative(self, x_hat: Tensor, x: Tensor, before: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same, divided by the distortion of a third batch, so that every quality counts alike."""
+        window = self._window(x)
+        distortion, means = self._on(window, x_hat, x)
+        return distortion / (self._on(window, before, x)[0] + SMALL * self.scale), means
+
+    def _on(self, window: Window, x_hat: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         total, means = torch.zeros(len(x), device=x.device), {}
         for name, weight in self.weights.items():
-            pair = (x_hat, x) if name in WITHOUT_NETWORK else self._windowed(x_hat, x)
+            pair = (x_hat, x) if name in WITHOUT_NETWORK else (x_hat[window], x[window])
             distance = self.distances[name](*pair)
             total = total + weight * distance
             means[name] = distance.mean().detach()
@@ -140,13 +153,12 @@ class Distortion(nn.Module):
         """Pretrained networks have no training mode."""
         return super().train(False)
 
-    def _windowed(self, x_hat: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _window(self, x: Tensor) -> Window:
         side = self.window
         if side is None or side >= min(x.shape[-2:]):
-            return x_hat, x
+            return ..., slice(None), slice(None)
         top, left = (int(torch.randint(n - side + 1, ())) for n in x.shape[-2:])
-        window = (..., slice(top, top + side), slice(left, left + side))
-        return x_hat[window], x[window]
+        return ..., slice(top, top + side), slice(left, left + side)
 
 
 def network_files(name: str) -> tuple[Pretrained, ...]:

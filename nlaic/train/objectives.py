@@ -14,12 +14,11 @@ from nlaic.nets.discriminator import Discriminator, discriminator_loss, generato
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.seams import SIGMA, WIDTH
 from nlaic.train.data import Batch
-from nlaic.train.losses import Distortion
+from nlaic.train.losses import SMALL, Distortion
 
 Losses = dict[str, Tensor]
 
 LAMBDA_MIDDLE, LAMBDA_POWER = 0.006, -0.35  # losses of all qualities about equally large
-SMALL = 1e-5  # distortion that nobody sees: the squared error of 50 dB
 
 
 class Objective(Protocol):
@@ -182,7 +181,7 @@ class Adversarial(nn.Module):
     @property
     def trained(self) -> Mapping[str, nn.Module]:
         """The decoder, and the discriminator where they alternate."""
-        own = {"decoder": self.decoder}
+        own = {"g_s_perceptual": self.decoder}
         return own | {"discriminator": self.discriminator} if self.settings.alternate else own
 
     def train(self, mode: bool = True) -> "Adversarial":
@@ -258,9 +257,10 @@ class Boundary(nn.Module):
         filtered = filter_boundaries(
             coded, [width // 2], [height // 2], lambda s: self.network(s, quality), strip, self.sigma
         )
-        distortion, distances = self.distortion(filtered, x)
         if self.relative:
-            distortion = distortion / (self.distortion(coded, x)[0] + SMALL * self.distortion.scale)
+            distortion, distances = self.distortion.relative(filtered, x, coded)
+        else:
+            distortion, distances = self.distortion(filtered, x)
         if self.step:
             distortion = distortion + self.step * _jumps(filtered - x) / (_jumps(coded - x) + SMALL)
         gain = 10 * torch.log10((coded - x).square().mean() / (filtered.detach() - x).square().mean())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nlaic.errors import NlaicError
 from nlaic.train.muon import Muon
 
+KINDS = ("muon", "adam")
 SCHEDULES = ("cosine", "halving", "constant")
 
 
@@ -58,8 +59,9 @@ class Optimisation:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise NlaicError(f"optimisation.schedule must be one of {', '.join(SCHEDULES)}, but got {self.schedule!r}")
+        for name, allowed in (("kind", KINDS), ("schedule", SCHEDULES)):
+            if (value := getattr(self, name)) not in allowed:
+                raise NlaicError(f"optimisation.{name} must be one of {', '.join(allowed)}, but got {value!r}")
 
     def factor(self, done: float, step: int, patches: int) -> float:
         """The learning rate over the full one.
@@ -74,7 +76,7 @@ class Optimisation:
             fall = 0.5 + 0.5 * math.cos(math.pi * (done - self.hold) / (1 - self.hold))
         if self.schedule == "halving":
             fall = 0.5 ** max(0, (patches // self.epoch - self.halve_after) // self.halve_every)
-        return max(self.floor, min(1.0, (step + 1) / self.warmup) * fall)
+        return max(self.floor, min(1.0, (step + 1) / max(1, self.warmup)) * fall)
 
     def optimisers(self, module: nn.Module, is_discriminator: bool = False) -> list[torch.optim.Optimizer]:
         """Make the optimisers of one module; each group keeps its full rate as `full`."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from nlaic.errors import NlaicError
-from nlaic.export import export, save_weights, with_network, with_second_decoder, without_network
+from nlaic.export import export, save_weights, with_gain, with_network, with_second_decoder, without_network
 from nlaic.nets.build import make_settings
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.train.data import Pictures
@@ -56,20 +56,21 @@ def exported(module: Stage, config: dict[str, Any], plan: Plan, pictures: Pictur
     metadata = _metadata(module, config, plan.distortion.files)
     if plan.stage == "restore":
         return filter_weights(copied["filter"], config, metadata)
+    measured = starting_pictures(module.pictures[0][0], module.sampling)[:2]
     if plan.stage != "rd":
-        stage, source = LATER[plan.stage], plan.weights
+        name, source = LATER[plan.stage].trained, plan.weights
         assert source is not None
         if settings := config["stage"]["settings"]:
-            metadata[stage.prefix] = json.dumps(settings)
-        if stage.prefix == "g_s_perceptual":
+            metadata[name] = json.dumps(settings)
+        if name == "g_s_perceptual":
             source = without_network(source, "discriminator")
         if config["stage"].get("keep"):
             source = with_second_decoder(source)
-        return with_network(source, stage.prefix, copied[stage.trained], metadata)
+        weights = with_network(source, name, copied[name], metadata)
+        return with_gain(weights, measured) if name == "g_s" else weights
     net = cast(HyperpriorVAE, copied["net"])
     name = config["model"]["name"]
     settings = make_settings(name, config["model"]["settings"])
-    measured = starting_pictures(module.pictures[0][0], module.sampling)[:2]
     middle = quality_50(net, pictures) if pictures and net.rates.anchors > 1 else None
     return export(net, name, settings.to_dict(), settings.lambdas, measured, metadata, middle)
 

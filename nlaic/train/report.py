@@ -105,7 +105,7 @@ class CodecReport(Report):
             return ""
         weights = self.snapshot()
         codec = Codec(weights, TorchEngine(weights, Execution("cpu")))
-        realism = 1.0 if module.objective.trained.keys() & {"decoder"} else 0.0
+        realism = 1.0 if "g_s_perceptual" in module.objective.trained else 0.0
         points = self.curve(codec, dict(module.mean.items()).get("net"), realism)
         for point in points:
             curve = {f"bpp/{point.quality:g}": point.bpp, f"psnr/{point.quality:g}": point.psnr}

@@ -204,22 +204,21 @@ def _boundary(stage: dict[str, Any], plan: Plan) -> Objective:
 
 @dataclass(frozen=True)
 class Later:
-    """A stage after the first: what makes its objective, which network it trains, and its name in a weights file."""
+    """A stage after the first: what makes its objective, and the network it trains, named as in a weights file."""
 
     objective: Callable[[dict[str, Any], Plan], Objective]
     trained: str
-    prefix: str
 
 
 LATER = {
-    "decoder": Later(_redecode, "g_s", "g_s"),
-    "discriminator": Later(_discriminate, "discriminator", "discriminator"),
-    "adversarial": Later(_adversarial, "decoder", "g_s_perceptual"),
-    "boundary": Later(_boundary, "boundary", "boundary"),
+    "decoder": Later(_redecode, "g_s"),
+    "discriminator": Later(_discriminate, "discriminator"),
+    "adversarial": Later(_adversarial, "g_s_perceptual"),
+    "boundary": Later(_boundary, "boundary"),
 }
 
 
 def starting_pictures(pictures: Pictures, sampling: Sampling) -> list[Tensor]:
-    """Six batches of eight crops [8, 3, P, P] in 0..1 to measure things on; none of them is trained on."""
+    """Six batches of eight crops [8, 3, P, P] in 0..1 to measure things on, of the training's pictures."""
     crops = Crops([(pictures, 1.0)], sampling.patch, 0.0, sampling.seed + 1)
     return [crops.batch(range(8 * k, 8 * k + 8))["x"].float() / 255 for k in range(6)]

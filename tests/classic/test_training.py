@@ -47,6 +47,11 @@ def test_pictures_lie_beside_what_the_codec_made_of_them(folder, tmp_path):
     assert len(load_coded(pictures, Coding("jpeg", (10, 60), pictures=3), tmp_path / "memory")) == 3
 
 
+def test_no_held_out_pictures_are_no_coded_ones(folder, tmp_path):
+    none = load_pictures(folder, tmp_path / "memory").split(0)[1]
+    assert len(load_coded(none, Coding("jpeg", (10, 60)), tmp_path / "memory")) == 0
+
+
 def test_crops_of_coded_pictures_keep_to_the_codecs_grid(folder, tmp_path):
     pictures = load_pictures(folder, tmp_path / "memory")
     coded = load_coded(pictures, Coding("jpeg", (5, 5)), tmp_path / "memory")
