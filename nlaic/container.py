@@ -132,6 +132,7 @@ class Container:
     _block_starts: tuple[int, ...] = field(repr=False)
     _data: bytes = field(repr=False)
     damage: tuple[str, ...] = ()  # what `salvage` left out, a line each
+    tags: frozenset[int] = frozenset()  # of all sections, those that `salvage` left out too
 
     def block(self, number: int) -> bytes:
         """Payload of one block, numbered row by row from 0; a FormatError where its CRC-32 does not fit."""
@@ -210,7 +211,9 @@ def unpack(
         raise FormatError(f"byte {end}: nothing may follow the last block, got {len(data) - end} bytes")
     if end < len(data):
         damage.append(f"byte {end}: {len(data) - end} bytes follow the last block")
-    return Container(header, version, sections, header_bytes, lengths, tuple(starts), data, tuple(damage))
+    return Container(
+        header, version, sections, header_bytes, lengths, tuple(starts), data, tuple(damage), frozenset(table)
+    )
 
 
 def describe(container: Container) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from nlaic.notes import Warn
 
 KEYS = {"icc_profile": "colour profile", "exif": "EXIF", "xmp": "XMP"}  # in Pillow's `info`: their names for people
 HOLDERS = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})  # formats that hold all three
+_PARSED = frozenset({"AVIF", "TIFF"})  # of these, those whose EXIF Pillow reads before it writes it
 _JPEG_LIMITS = {"exif": 65533, "xmp": 65504}  # bytes
 _DESCRIPTIVE = (  # tags of TIFF files that say nothing of how their pixels are stored
     *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298),  # title, make, model, software, date, artist, copyright
@@ -42,12 +43,24 @@ def save_options(metadata: dict[str, bytes], format: str, warn: Warn) -> dict[st
     for key, limit in left.items():
         warn(f"{KEYS[key]} left out, it has {len(metadata[key])} bytes and JPEG holds {limit}")
     kept: dict[str, Any] = {key: content for key, content in metadata.items() if key not in left}
+    if format in _PARSED and "exif" in kept and not _holds_tags(kept["exif"]):
+        warn(f"EXIF left out, it is damaged or empty, and {format} holds none such")
+        del kept["exif"]
     if format == "PNG" and "xmp" in kept:
         kept["pnginfo"] = PngImagePlugin.PngInfo()
         kept["pnginfo"].add_itxt("XML:com.adobe.xmp", kept.pop("xmp").decode(errors="replace"))
     if format == "TIFF":
         kept["tiffinfo"] = _tiff_tags(kept.pop("exif", b""), kept.pop("xmp", b""), warn)
     return kept
+
+
+def _holds_tags(stored: bytes) -> bool:
+    tags = Image.Exif()
+    try:
+        tags.load(stored)
+    except Exception:  # Pillow raises nearly anything on damaged EXIF
+        return False
+    return len(tags) > 0
 
 
 def _descriptive(image: Image.Image) -> bytes:

@@ -47,6 +47,15 @@ def test_a_run_goes_there_and_comes_back(words, tmp_path):
     assert find_weights(str(runs / "rd" / "weights.safetensors")).metadata["training.rd"].startswith("3 steps")
 
 
+def test_a_leg_starts_where_a_run_has_come_to(words, tmp_path):
+    first = [sys.executable, "-m", "nlaic.cli.train", *words, f"dir={tmp_path / 'before'}"]
+    assert subprocess.run(first, capture_output=True, check=False).returncode == 0
+    packed = tmp_path / "pack"
+    assert leg("pack", packed, "--megabytes", 20, *words, f"start={tmp_path / 'before'}").returncode == 0
+    done = leg("run", packed, tmp_path / "state", tmp_path / "out", "--minutes", 1e-6, "--part-megabytes", 1)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_pack_holds_what_the_stages_need(words, tmp_path):
     more = ["loss=mse_lpips", f"loss.networks={tmp_path}"]
     missing = leg("pack", tmp_path / "pack", *words, *more)

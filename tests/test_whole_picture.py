@@ -68,6 +68,16 @@ GREY = _profile(
 )
 
 
+@pytest.mark.parametrize("exif", [b"garbage", b"Exif\0\0", b"Exif\0\0garbage"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF"])
+def test_exif_that_is_none_stands_in_no_pictures_way(exif, format):
+    picture, told = smooth_picture(32, 32), []
+    picture.info["exif"] = exif
+    data = encode_picture(picture, format, warn=told.append)
+    assert Image.open(BytesIO(data)).size == (32, 32)
+    assert bool(told) == (format in ("AVIF", "TIFF"))
+
+
 def camera_exif(orientation=6, order="<", thumbnail=True):
     """EXIF as a camera writes it: maker, orientation, exposure, a note of its own, then a thumbnail at the end."""
     mark = {"<": b"II*\0", ">": b"MM\0*"}[order]

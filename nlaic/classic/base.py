@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nlaic.classic.coders import (
-    Coder,
+    BaseCoder,
     avif_options,
     heic_options,
     jpeg_options,
@@ -52,7 +52,7 @@ class Base:
 
     name: str
     number: int
-    open: Callable[[], Coder]
+    open: Callable[[], BaseCoder]
     lowest: float
     highest: float
     default: float

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from nlaic.classic.allocate import Limit, allocate, solver
+from nlaic.errors import NlaicError
 
 ROUNDS = (1.0, 0.15, 0.05)  # how far from the last choice the next is looked for, in rungs of the ladder
 PLACES = 20  # at most so many on either side
@@ -164,7 +165,10 @@ def share(
     aim, rung = float(budget.bytes), float(np.abs(np.diff(ladder)).max())
     for reach in (max(part * rung, step) for part in ROUNDS):
         apart = step * max(round(reach / step / PLACES), 1)
-        chosen = tries.between(Budget(int(aim), budget.seconds), last, reach, apart)
+        try:
+            chosen = tries.between(Budget(int(aim), budget.seconds), last, reach, apart)
+        except NlaicError:  # nothing so near is small enough by the curves: the tries there are will do
+            break
         for number, option in enumerate(chosen):
             tries.add(number, option.quality)
         spent = sum(known[option].size for known, option in zip(tries.known, chosen, strict=True))

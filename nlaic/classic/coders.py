@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from PIL import Image, features
 
-from nlaic.errors import NlaicError
+from nlaic.errors import FormatError, NlaicError
+from nlaic.limits import pixel_limit
 
 
 class MissingError(NlaicError):
@@ -25,6 +26,22 @@ class Coder(Protocol):
 
     def decode(self, data: bytes) -> Image.Image:
         """The bytes of a file to an RGB picture."""
+
+
+Size = tuple[int, int]  # width, height
+
+
+class BaseCoder(Coder, Protocol):
+    """One whose streams stand in other files, which say what size the picture has."""
+
+    def decode(self, data: bytes, size: Size | None = None) -> Image.Image:
+        """See `Coder`; a FormatError where the picture is not of the size, found before memory is taken for it."""
+
+
+def check_size(got: Size, wanted: Size | None, name: str) -> None:
+    """Refuse a stream of another size."""
+    if wanted and got != wanted:
+        raise FormatError(f"the {name} stream must be of {wanted[0]}x{wanted[1]} pixels, got {got[0]}x{got[1]}")
 
 
 class PillowCoder:
@@ -46,9 +63,12 @@ class PillowCoder:
         image.save(out, self.format, **self.options(quality))
         return out.getvalue()
 
-    def decode(self, data: bytes) -> Image.Image:
+    def decode(self, data: bytes, size: Size | None = None) -> Image.Image:
         """Back to RGB."""
-        return Image.open(BytesIO(data), formats=[self.format]).convert("RGB")
+        with pixel_limit():
+            image = Image.open(BytesIO(data), formats=[self.format])
+        check_size(image.size, size, self.format)
+        return image.convert("RGB")
 
 
 def plugin(module: str, package: str, extra: str = "eval") -> Any:
@@ -66,10 +86,10 @@ def installed(package: str) -> str:
 
 def pillow_coder(
     format: str, feature: str, options: Callable[..., dict[str, Any]], **defaults: Any
-) -> Callable[..., Coder]:
+) -> Callable[..., BaseCoder]:
     """`open` of a format inside Pillow."""
 
-    def open(**given: Any) -> Coder:
+    def open(**given: Any) -> BaseCoder:
         check_options(format, given, defaults)
         if not features.check(feature):
             raise MissingError(f"this Pillow was built without {format}")
@@ -83,10 +103,10 @@ def pillow_coder(
 
 def plugin_coder(
     format: str, module: str, package: str, extra: str, options: Callable[..., dict[str, Any]], **defaults: Any
-) -> Callable[..., Coder]:
+) -> Callable[..., BaseCoder]:
     """`open` of a format that a plug-in adds to Pillow; `extra` brings it."""
 
-    def open(**given: Any) -> Coder:
+    def open(**given: Any) -> BaseCoder:
         check_options(format, given, defaults)
         library = plugin(module, package, extra)
         if hasattr(library, "register_heif_opener"):

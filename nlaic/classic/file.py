@@ -1,6 +1,5 @@
 """A base codec and a filter in one `.nlaic` file, both directions (the layout: `nlaic.classic.section`)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 from nlaic.alpha import filled
 from nlaic.canvas import cut
 from nlaic.classic.base import NUMBERS, Base, base_named
-from nlaic.classic.coders import Coder
+from nlaic.classic.coders import BaseCoder
 from nlaic.classic.scales import best, enlarged, reduced, together
 from nlaic.classic.section import NO_FILTER, BasePicture, pack_base, read_base
 from nlaic.container import MAX_PIXELS
@@ -74,7 +73,7 @@ class BaseEncoder:
         from nlaic.classic.weights import filters_for, find_filter
 
         source = self.pair.base.name
-        names = filters_for(source) if self.pair.filter == AUTO else [self.pair.filter] if self.pair.filter else []
+        names = filters_for(source) if self.pair.filter == AUTO else [self.pair.filter]
         return {name: Restorer(find_filter(name, source), self.execution) for name in names}
 
     def compress(
@@ -237,25 +236,18 @@ def decoded_pixels(section: BasePicture, size: tuple[int, int]) -> np.ndarray:
 
 def _decoded(base: Base, stream: bytes, size: tuple[int, int]) -> Image.Image:
     coder = open_coder(base)
-    image = _guarded(lambda: coder.decode(stream), base.name)
-    if image.size != size:
-        got = f"{image.width}x{image.height}"
-        raise FormatError(f"the {base.name} stream must be of {size[0]}x{size[1]} pixels, got {got}")
-    return image
-
-
-def _guarded(decode: Callable[[], Image.Image], name: str) -> Image.Image:
     try:
-        return decode()
+        return coder.decode(stream, size)
+    except FormatError:
+        raise
     except MemoryError as error:
         raise NlaicError("not enough memory for this picture") from error
     except Exception as error:  # decoders raise nearly anything on damaged streams
-        raise FormatError(
-            f"the {name} stream is damaged: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from error
+        said = str(error).splitlines()[0] if str(error) else repr(error)
+        raise FormatError(f"the {base.name} stream is damaged: {said}") from error
 
 
 @lru_cache(maxsize=4)
-def open_coder(base: Base) -> Coder:
+def open_coder(base: Base) -> BaseCoder:
     """A base codec, opened once."""
     return base.open()

@@ -10,6 +10,7 @@ from nlaic.classic.coders import MissingError, plugin
 from nlaic.classic.restore import Restorer, Running
 from nlaic.classic.source import Source, find_source
 from nlaic.errors import NlaicError
+from nlaic.limits import pixel_limit
 from nlaic.notes import Warn, ignore
 from nlaic.picture import TURNS, open_picture
 
@@ -33,7 +34,9 @@ def open_coded(
     source, turn = None, None
     picture = open_picture(stream, warn=warn)
     stream.seek(0)
-    with Image.open(stream) as image:
+    with pixel_limit():
+        image = Image.open(stream)
+    with image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # whose further frames are previews
             raise NlaicError(f"{frames} frames or pages: only a picture of one is restored")

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nlaic.classic.coders import MissingError, installed, plugin
+from nlaic.canvas import cut
+from nlaic.classic.coders import MissingError, Size, check_size, installed, plugin
 from nlaic.errors import NlaicError
+from nlaic.limits import pixel_limit
 
+CODING_UNIT = 128  # side of VVC's largest block, to which a stream may round a picture up
 TIME_LIMIT = 3600  # seconds for one call: VTM is slow, nothing is that slow
 
 
@@ -81,15 +84,19 @@ class FfmpegCoder:
         target = ["-qp", str(round(quality)), "-threads", "1", "-f", self.name, "-"]
         return bytes([added]) + call([*self._quiet(), *source, *self.encoder, *target], image.tobytes())
 
-    def decode(self, data: bytes) -> Image.Image:
+    def decode(self, data: bytes, size: Size | None = None) -> Image.Image:
         """The first picture of the stream, cut."""
         added, stream = data[0], data[1:] * self.repeat
+        most = ["-max_pixels", str((size[0] + CODING_UNIT) * (size[1] + CODING_UNIT))] if size else []
         target = ["-frames:v", "1", *self.decoder, "-c:v", "ppm", "-f", "image2pipe", "-"]
-        ppm = call([*self._quiet(), "-threads", "1", "-f", self.name, "-i", "-", *target], stream)
+        ppm = call([*self._quiet(), "-threads", "1", *most, "-f", self.name, "-i", "-", *target], stream)
         if not ppm:
             raise NlaicError(f"ffmpeg gave no picture for the {self.name} stream")
-        image = Image.open(BytesIO(ppm), formats=["PPM"]).convert("RGB")
-        return image.crop((0, 0, image.width - added % 2, image.height - added // 2)) if added else image
+        with pixel_limit():
+            image = Image.open(BytesIO(ppm), formats=["PPM"]).convert("RGB")
+        image = cut(image, (0, 0, image.width - added % 2, image.height - added // 2))
+        check_size(image.size, size, self.name)
+        return image
 
     def _quiet(self) -> list[str]:
         return [self.program, "-hide_banner", "-loglevel", "error", "-nostdin"]
@@ -144,10 +151,13 @@ class BpgCoder:
             call([self.encoder, "-q", f"{quality:g}", "-f", self.chroma, "-o", str(target), str(source)])
             return target.read_bytes()
 
-    def decode(self, data: bytes) -> Image.Image:
-        """Through a PNG file."""
+    def decode(self, data: bytes, size: Size | None = None) -> Image.Image:
+        """Through a PNG file; its own program asks no one how large a picture may be."""
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder, "in.bpg"), Path(folder, "out.png")
             source.write_bytes(data)
             call([self.decoder, "-o", str(target), str(source)])
-            return Image.open(target).convert("RGB")
+            with pixel_limit():
+                image = Image.open(target)
+            check_size(image.size, size, "bpg")
+            return image.convert("RGB")

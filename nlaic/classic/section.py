@@ -63,7 +63,7 @@ class BasePicture:
 
 def has_base(data: bytes) -> bool:
     """Whether the picture of a file comes from a base codec. Its header alone is looked at."""
-    return BASE in container.unpack(data, max_pixels=1 << 48, known_required=READABLE, salvage=True).sections
+    return BASE in container.unpack(data, max_pixels=1 << 48, known_required=READABLE, salvage=True).tags
 
 
 def pack_base(

@@ -77,8 +77,3 @@ def level_of_tables(tables: dict[int, list[int]]) -> float:
     luma = np.sort(np.asarray(tables[min(tables)], float)).clip(1)
     free = luma < LARGEST if luma[0] < LARGEST else np.ones_like(luma, bool)  # others would have been larger
     return table_level(100 * float(np.exp(np.mean(np.log(luma[free] / STANDARD_LUMA[free])))))
-
-
-def jpeg_quality(level: float) -> int:
-    """The libjpeg quality that is nearest to a level."""
-    return min(range(1, 101), key=lambda quality: abs(BASES["jpeg"].level(quality) - level))

@@ -9,6 +9,7 @@ from nlaic.cli.command import FAILURES
 from nlaic.cli.files import Job, UsageError, check_target, write_output
 from nlaic.cli.progress import Reporter, StopError
 from nlaic.errors import NlaicError
+from nlaic.notes import Warn, ignore
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +30,7 @@ def add_budgets(parser: command.Parser, rate: Any) -> None:
     )
     parser.add_argument(
         "--total-seconds",
-        type=command.bits_per_pixel,
+        type=command.above_zero,
         metavar="T",
         help="with --total-bytes: decoding all pictures here takes at most so long; matters with --codec BASE+auto",
     )
@@ -124,18 +125,18 @@ class _Set:
             if job.problem:
                 raise NlaicError(job.problem)
             check_target(job.target, force=self.args.force, parents=self.args.recursive)
-            self._open(job)
+            self._open(job, lambda text: self.report.note(job.name, text))
         except FAILURES as error:
             self.report.failure(job.name, error)
             self.failed = True
             return False
         return True
 
-    def _open(self, job: Job) -> "Image.Image":
+    def _open(self, job: Job, warn: Warn = ignore) -> "Image.Image":
         from nlaic.picture import open_picture
 
         assert job.source is not None
-        return open_picture(job.source, strip=self.args.strip)
+        return open_picture(job.source, strip=self.args.strip, warn=warn)
 
     def _read(self, number: int) -> "Image.Image":
         image = self._open(self.jobs[number])

@@ -56,7 +56,7 @@ def ranged(kind: Callable[[str], T], allowed: str, accepts: Callable[[T], bool])
 quality = ranged(
     float, "0 to 100 in steps of 0.1", lambda value: 0 <= value <= 100 and abs(value * 10 - round(value * 10)) < 1e-6
 )
-bits_per_pixel = ranged(float, "a number above 0", lambda value: 0 < value < math.inf)
+above_zero = ranged(float, "a number above 0", lambda value: 0 < value < math.inf)
 realism = ranged(float, "0 to 1", lambda value: 0 <= value <= 1)
 effort = ranged(int, "1 to 9", lambda value: 1 <= value <= 9)
 
@@ -197,17 +197,19 @@ def do_all(jobs: Iterable[Job], work: Callable[[Job], None], report: Reporter) -
             except StopError:
                 raise
             except (*FAILURES, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not _out_of_memory(error):
-                    raise  # a mistake of ours: the traceback is wanted
-                report.failure(job.name, error if isinstance(error, FAILURES) else MemoryError())
+                report.failure(job.name, failure(error))
                 good = False
             report.finish()
     return good
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """How torch says MemoryError, of the processor and of a GPU."""
-    return any(text in str(error) for text in ("can't allocate memory", "not enough memory", "out of memory"))
+def failure(error: Exception) -> Exception:
+    """The failure that a user can mend; a RuntimeError that is none is a mistake of ours, and raised."""
+    if isinstance(error, FAILURES):
+        return error
+    if any(text in str(error) for text in ("can't allocate memory", "not enough memory", "out of memory")):
+        return MemoryError()  # as torch says it, of the processor and of a GPU
+    raise error
 
 
 def run(command: str, body: Callable[[], bool]) -> NoReturn:

@@ -1,7 +1,8 @@
 """`nlaic-compress`: pictures to .nlaic files."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from io import BytesIO
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -41,7 +42,7 @@ def make_parser() -> command.Parser:
         help="0 to 100 in steps of 0.1, or the base codec's own (--codec); default: 50, or a middling one",
     )
     rate.add_argument(
-        "--bpp", type=command.bits_per_pixel, metavar="B", help="at most so many bits a pixel, the time as for --bytes"
+        "--bpp", type=command.above_zero, metavar="B", help="at most so many bits a pixel, the time as for --bytes"
     )
     rate.add_argument(
         "--bytes",
@@ -96,6 +97,7 @@ def _compress_all(args: argparse.Namespace) -> bool:
 
     check_budgets(args)
     jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=INPUT_SUFFIXES)
+    jobs = [_no_picture(job, INPUT_SUFFIXES) for job in jobs]
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=args.effort > 3, stdout_taken=taken)
     if args.total_bytes is not None:
@@ -111,12 +113,17 @@ def _compress_all(args: argparse.Namespace) -> bool:
     return command.do_all(to_do, lambda job: _compress(job, args, codecs, report), report)
 
 
+def _no_picture(job: Job, suffixes: Collection[str]) -> Job:
+    """A job whose result would be named like a picture has a problem."""
+    if job.problem or not job.target or job.target.suffix.lower() not in suffixes:
+        return job
+    return replace(job, problem=f"output {job.target} ends like a picture, but a {SUFFIX} file would be written")
+
+
 def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Reporter) -> None:
     import nlaic
-    from nlaic.picture import INPUT_SUFFIXES, open_picture
+    from nlaic.picture import open_picture
 
-    if job.target and job.target.suffix.lower() in INPUT_SUFFIXES:
-        raise NlaicError(f"output {job.target} ends like a picture, but a {SUFFIX} file would be written")
     check_target(job.target, force=args.force, parents=args.recursive)
     source = job.source or BytesIO(job.read())
     image = open_picture(source, strip=args.strip, warn=lambda text: report.note(job.name, text))

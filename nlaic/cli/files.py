@@ -98,19 +98,11 @@ def write_output(target: Path | None, data: bytes, *, force: bool, parents: bool
         check_target(target, force=force, parents=parents)
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not target.is_file():  # a device or a pipe: renaming would replace it
-            with target.open("wb", buffering=0) as stream:
-                return _write_all(stream.write, data)
-        return _replace(target.resolve(), data)
+        with replacing(target) as part, part.open("wb", buffering=0) as stream:
+            _write_all(stream.write, data)
     except OSError as error:
         place = "standard output" if target is None else target
         raise NlaicError(f"cannot write {place}: {error.strerror or error}") from error
-
-
-def _replace(target: Path, data: bytes) -> None:
-    """`target` holds all of `data`, or stays as it was."""
-    with replacing(target) as part, part.open("xb") as stream:
-        _write_all(stream.write, data)
 
 
 def _write_all(write: Callable[[memoryview], int], data: bytes) -> None:
@@ -177,7 +169,7 @@ def _walk(top: Path, reads: Collection[str]) -> Iterator[tuple[Path, Path, str]]
 def _without_collisions(jobs: Sequence[Job], recursive: bool) -> list[Job]:
     """No two results in one place, none over an input: known before anything is read.
 
-    In a tree the first of two is done, and the other has a problem; else nothing is.
+    In a tree the first of two is done, and what else would be lost has a problem; else nothing is.
     """
     found: list[Job] = []
     sources = {_key(job.source): job.name for job in jobs if job.source and not job.problem}
@@ -187,8 +179,11 @@ def _without_collisions(jobs: Sequence[Job], recursive: bool) -> list[Job]:
         if job.target is None or job.problem:
             continue
         key = _key(job.target)
-        if key in sources:
+        if key in sources and not recursive:
             raise NlaicError(f"{job.name}: its output {job.target} is also the input {sources[key]}")
+        if key in sources:
+            found[-1] = replace(job, target=None, problem=f"would write {job.target}, which is also an input")
+            continue
         if key in taken and not recursive:
             raise NlaicError(f"{taken[key]} and {job.name} would both write {job.target}")
         if key in taken:

@@ -30,7 +30,7 @@ def make_parser() -> command.Parser:
     rate.add_argument(
         "-q", "--quality", type=command.quality, default=50.0, help="0 to 100 in steps of 0.1; default: 50"
     )
-    rate.add_argument("--bpp", type=command.bits_per_pixel, metavar="B", help="at most so many bits a pixel")
+    rate.add_argument("--bpp", type=command.above_zero, metavar="B", help="at most so many bits a pixel")
     rate.add_argument("--bytes", type=command.size, metavar="N", help="at most so many bytes (50k: 50,000)")
     parser.add_argument(
         "--subsampling", choices=("420", "444"), default="420", help="of the colours; 444 has none; default: 420"

@@ -12,9 +12,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from nlaic.ahead import processors
-from nlaic.cli.command import FAILURES, execution, still_to_do
+from nlaic.cli.command import FAILURES, execution, failure, still_to_do
 from nlaic.cli.files import Job, check_target, write_output
-from nlaic.cli.progress import Reporter, reason, result_line
+from nlaic.cli.progress import Reporter, StopError, reason, result_line
 from nlaic.errors import NlaicError
 from nlaic.executors import run_all
 
@@ -82,6 +82,8 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
                 if isinstance(outcome, NlaicError):
                     raise outcome
                 _finish(task.job, outcome, args, report)
+            except StopError:
+                raise
             except FAILURES as error:
                 fail(task.job, error)
     return not failed
@@ -97,8 +99,8 @@ def compress_one(settings: Settings, task: Task) -> Outcome:
         codec = _codec(settings)
         start = perf_counter()
         data = codec.compress(image, **settings.options)
-    except FAILURES as error:
-        return Outcome(notes=tuple(notes), problem=reason(error))
+    except (*FAILURES, RuntimeError) as error:
+        return Outcome(notes=tuple(notes), problem=reason(failure(error)))
     return Outcome(data, image.size, perf_counter() - start, tuple(notes))
 
 

@@ -61,8 +61,9 @@ class Settings:
             raise NlaicError(f"rates must be above 0, but got {list(self.rates)!r}")
         if self.jobs is not None and (not isinstance(self.jobs, int) or self.jobs < 0):
             raise NlaicError(f"jobs must be a whole number from 0, or null, but got {self.jobs!r}")
-        if isinstance(self.viewer["pictures"], str):
-            raise NlaicError(f"viewer.pictures must be a number or a list, but got {self.viewer['pictures']!r}")
+        wanted = self.viewer["pictures"]
+        if isinstance(wanted, str) or not isinstance(wanted, int | Sequence):
+            raise NlaicError(f"viewer.pictures must be a number or a list, but got {wanted!r}")
         if not _is_number(self.viewer["bpp"]) or self.viewer["bpp"] <= 0:
             raise NlaicError(f"viewer.bpp must be a number above 0, but got {self.viewer['bpp']!r}")
 

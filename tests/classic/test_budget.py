@@ -31,6 +31,20 @@ def test_a_fine_codec_uses_the_budget_and_gains(total):
     assert all(made_up(n, o.quality)[o] == t for n, (o, t) in enumerate(zip(found.options, found.tries, strict=True)))
 
 
+def test_every_budget_that_the_least_files_meet_is_met():
+    """Files of one size over several qualities, as small pictures have them."""
+
+    def attempt(number, quality):
+        size = round(60 * (number + 1) * (1 + quality // 25) ** 1.5)
+        return {Option(quality): Try(size, 1000 / (1 + quality // 25), 0.0)}
+
+    least = sum(attempt(number, 0.0)[Option(0.0)].size for number in range(4))
+    for total in range(least, 4 * least, 37):
+        assert sum(one.size for one in share(attempt, 4, LADDER, Budget(total), 1).tries) <= total
+    with pytest.raises(NlaicError, match=f"budget of {least - 1} bytes cannot be met: the least is {least}"):
+        share(attempt, 4, LADDER, Budget(least - 1), 1)
+
+
 def test_a_filter_is_taken_where_there_is_time_for_it():
     def attempt(number, quality):
         plain = made_up(number, quality)[Option(quality)]

@@ -13,10 +13,12 @@ from nlaic import container
 from nlaic.classic.base import BASES
 from nlaic.classic.coders import MissingError
 from nlaic.classic.file import BaseDecoder, BaseEncoder, Pair, extract_base, parse_pair
+from nlaic.classic.pictures import open_coded
 from nlaic.classic.restore import Restorer
 from nlaic.classic.scales import best, code
 from nlaic.classic.section import BasePicture, pack_base, read_base
 from nlaic.classic.weights import find_filter
+from nlaic.container import READABLE
 from nlaic.errors import FormatError, NlaicError
 from tests.classic.conftest import rms
 from tests.conftest import smooth_picture
@@ -198,6 +200,35 @@ def jpeg(*size):
     out = BytesIO()
     smooth_picture(*size).save(out, "JPEG")
     return out.getvalue()
+
+
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "hevc", "vvc"])
+def test_a_stream_of_another_size_is_refused_before_memory_is_taken_for_it(name, monkeypatch):
+    one, other = (encoder(name).compress(picture) for picture in (smooth_picture(66, 50), smooth_picture(640, 480)))
+    nlaic.decompress(one)
+    content = container.unpack(other, known_required=READABLE).sections[container.BASE]
+    loaded = []
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: loaded.append(image.size))
+    says = "must be of 66x50 pixels, got 640x480" if name in ("jpeg", "webp", "avif") else "damaged"  # by ffmpeg itself
+    with pytest.raises(FormatError, match=says):
+        nlaic.decompress(rewritten(one, lambda _: content))
+    assert not loaded
+
+
+def test_pictures_beyond_pillows_own_limit_come_back(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    data = encoder("jpeg").compress(smooth_picture(96, 80))
+    assert nlaic.decompress(data).size == (96, 80)
+    stream, _ = extract_base(data)
+    assert open_coded(BytesIO(stream))[0].size == (96, 80)
+
+
+def test_a_damaged_stream_is_called_damaged():
+    data = bytearray(encoder("jpeg").compress(smooth_picture(96, 80)))
+    data[-20] ^= 1
+    for read, says in ((nlaic.decompress, "CRC"), (nlaic.salvage, "nothing can be salvaged")):
+        with pytest.raises(FormatError, match=says):
+            read(bytes(data))
 
 
 def test_payloads_must_be_empty_and_nothing_is_salvaged():

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from nlaic.classic.base import BASES
-from nlaic.classic.source import find_source, jpeg_quality, level_of_tables, parse_source
+from nlaic.classic.source import find_source, level_of_tables, parse_source
 from nlaic.errors import NlaicError
 from tests.conftest import smooth_picture
 
@@ -15,6 +15,10 @@ def opened(format, **options):
     out = BytesIO()
     smooth_picture(32, 32).save(out, format, **options)
     return Image.open(BytesIO(out.getvalue()))
+
+
+def jpeg_quality(level):
+    return min(range(1, 101), key=lambda quality: abs(BASES["jpeg"].level(quality) - level))
 
 
 @pytest.mark.parametrize("quality", [2, 5, 10, 25, 50, 75, 90, 95])

@@ -56,6 +56,15 @@ def test_folders_go_on_where_they_stopped(run):
     assert Path("out/a.jpg").read_bytes() == first
 
 
+def test_in_a_tree_what_is_a_jpeg_already_stays_and_the_rest_is_done(run):
+    for name in ("in/a.jpg", "in/b.png"):
+        picture(name)
+    before = Path("in/a.jpg").read_bytes()
+    for _ in range(2):
+        assert run("in -r --force")[0] == 1 and Path("in/a.jpg").read_bytes() == before
+        assert tree(Path("in")) == {"a.jpg", "b.jpg", "b.png"}
+
+
 def test_targets_and_tuning(run):
     smooth_picture(160, 120).save("a.png")
     for options in ("--bytes 2500", "--bpp 1.0", "--bytes 2500 --tune 3", "--bytes 3000 --subsampling 444"):

@@ -34,9 +34,6 @@ class Counts:
     ac: np.ndarray
     dc: np.ndarray
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.ac + other.ac, self.dc + other.dc)
-
     def bits(self) -> float:
         """Of a file, about: symbols at their entropy, and the bits of the values."""
         values = (self.ac.sum(0) + self.dc) @ np.arange(SIZES)
