@@ -1,4 +1,4 @@
-"""`nlaic-compress --total-bytes`: a budget for all pictures together; and which codec a command line asks for."""
+"""`nlaic-compress --total-bytes`: a budget for all pictures together."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from nlaic.classic.budget import Option, Share
-    from nlaic.classic.file import BaseEncoder
-    from nlaic.codec import Codec
 
 
 def add_budgets(parser: command.Parser, rate: Any) -> None:
@@ -26,7 +24,7 @@ def add_budgets(parser: command.Parser, rate: Any) -> None:
         type=command.size,
         metavar="N",
         help="at most so many bytes for all pictures together (10M: ten million), shared out for the best mean "
-        "metric; every picture is tried at about 14 qualities",
+        "metric; every picture is tried at about 14 qualities; files that are there need --force",
     )
     parser.add_argument(
         "--total-seconds",
@@ -61,18 +59,6 @@ def check_budgets(args: argparse.Namespace) -> None:
             parse_pair(args.codec)
         except NlaicError as error:
             raise UsageError(f"--codec: {error}") from error
-
-
-def open_codec(args: argparse.Namespace) -> "Codec | BaseEncoder":
-    """The codec that the command line names."""
-    if args.codec:
-        from nlaic.classic.file import BaseEncoder, parse_pair
-        from nlaic.engine import Execution
-
-        return BaseEncoder(parse_pair(args.codec), Execution(**command.execution(args)), scales=args.scales)
-    import nlaic
-
-    return nlaic.load(args.model, **command.execution(args))
 
 
 def compress_set(jobs: Sequence[Job], args: argparse.Namespace, report: Reporter) -> bool:
@@ -147,7 +133,7 @@ class _Set:
         from nlaic.classic.file import BaseEncoder
         from nlaic.classic.ways import BaseWay, LearnedWay
 
-        self.codec = open_codec(self.args)
+        self.codec = command.open_codec(self.args)
         if isinstance(self.codec, BaseEncoder):
             return BaseWay(self.codec, self.args.strip)
         names = ("effort", "block", "strip")

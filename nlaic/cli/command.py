@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from nlaic.ahead import processors
 from nlaic.cli.files import Job, UsageError
@@ -14,6 +14,10 @@ from nlaic.cli.progress import Reporter, StopError, reason, say
 from nlaic.container import MAX_PIXELS
 from nlaic.errors import NlaicError
 from nlaic.version import __version__
+
+if TYPE_CHECKING:
+    from nlaic.classic.file import BaseEncoder
+    from nlaic.codec import Codec
 
 T = TypeVar("T")
 
@@ -25,11 +29,15 @@ EXIT_CODES = "exit code: 0 all done, 1 something failed, 2 usage, 130 interrupte
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line, without prefixes of options."""
+    """argparse whose errors are one line, without prefixes of options, and whose inputs may stand between options."""
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description, epilog=EXIT_CODES, allow_abbrev=False)
         self.add_argument("--version", action="version", version=f"{prog} {__version__}")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """See `argparse.ArgumentParser.parse_intermixed_args`."""
+        return self.parse_intermixed_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Say it and end with 2."""
@@ -145,6 +153,18 @@ def execution(args: argparse.Namespace) -> dict[str, Any]:
 
     engine = engine_for(getattr(args, "effort", 1)) if args.engine == "auto" else args.engine
     return {"device": args.device, "threads": args.threads, "precision": args.precision, "engine": engine}
+
+
+def open_codec(args: argparse.Namespace) -> "Codec | BaseEncoder":
+    """The encoder that the options of nlaic-compress name."""
+    if args.codec:
+        from nlaic.classic.file import BaseEncoder, parse_pair
+        from nlaic.engine import Execution
+
+        return BaseEncoder(parse_pair(args.codec), Execution(**execution(args)), scales=args.scales)
+    import nlaic
+
+    return nlaic.load(args.model, **execution(args))
 
 
 def limit_threads(command: str, threads: int | None) -> None:

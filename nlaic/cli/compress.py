@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nlaic.cli import command
-from nlaic.cli.budget import add_budgets, check_budgets, compress_set, open_codec
+from nlaic.cli.budget import add_budgets, check_budgets, compress_set
 from nlaic.cli.files import Job, UsageError, check_target, plan, write_output
 from nlaic.cli.many import compress_many
 from nlaic.cli.progress import Reporter, StopError, result_line
@@ -156,7 +156,7 @@ class _Codecs:
         """Load once; failing is the end of the command."""
         if self._codec is None:
             try:
-                self._codec = open_codec(self._args)
+                self._codec = command.open_codec(self._args)
             except (NlaicError, OSError) as error:
                 raise StopError(str(error)) from error
         return self._codec

@@ -39,7 +39,7 @@ def make_parser() -> command.Parser:
         "--realism",
         type=command.realism,
         metavar="R",
-        help="0 faithful .. 1 natural looking, where the weights hold a second decoder; default: 0.75",
+        help="0 faithful .. 1 natural looking, where the weights hold a second decoder; default: 0.85",
     )
     parser.add_argument(
         "--region", type=command.region, metavar="X,Y,W,H", help="only this part of the picture, in pixels"
@@ -84,9 +84,11 @@ def _extract(job: Job, args: argparse.Namespace, report: Reporter) -> None:
     file, suffix = extract_base(data, args.max_pixels)
     named = job.target is None or (args.output and job.target == Path(args.output))
     target = job.target if named or job.target is None else job.target.with_suffix(suffix)
+    if args.recursive and target and target.is_file() and not args.force:
+        return report.note(job.name, f"done before: {target}")
     check_target(target, force=args.force, parents=args.recursive)
     write_output(target, file, force=args.force, parents=args.recursive)
-    report.line(f"{target or job.name}  {len(file)} bytes  {facts['base']['codec']}")
+    return report.line(f"{target or job.name}  {len(file)} bytes  {facts['base']['codec']}")
 
 
 def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | BaseDecoder]", report: Reporter) -> None:

@@ -187,7 +187,7 @@ def _without_collisions(jobs: Sequence[Job], recursive: bool) -> list[Job]:
         if key in taken and not recursive:
             raise NlaicError(f"{taken[key]} and {job.name} would both write {job.target}")
         if key in taken:
-            found[-1] = replace(job, target=None, problem=f"would write {job.target}, as {taken[key]} does")
+            found[-1] = replace(job, target=None, problem=f"would write {job.target}, as {taken[key]} does: rename one")
         taken.setdefault(key, job.name)
     return found
 

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,11 @@ def below(curve: Curve, rate: float | None) -> list[tuple[float, float]]:
     return [point for point in points if point[0] < rate] + ([(rate, end)] if end is not None else [])
 
 
+def bjontegaard() -> Any:
+    """The package, or a MissingError that says how to get it."""
+    return plugin("bjontegaard", "bjontegaard")
+
+
 def bd_rate(anchor: Curve, test: Curve) -> float | None:
     """Difference of rate in percent at equal value, over the values both reach.
 
@@ -45,7 +51,7 @@ def bd_rate(anchor: Curve, test: Curve) -> float | None:
     Bjontegaard, "Calculation of average PSNR differences between RD-curves" (VCEG-M33), with piecewise cubics (pchip)
     as in JVET's practice, by the package `bjontegaard`. Values must be higher where better.
     """
-    library = plugin("bjontegaard", "bjontegaard")
+    library = bjontegaard()
     curves = [rising(curve) for curve in (anchor, test)]
     if min(map(len, curves)) < FEWEST:
         return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from nlaic.errors import NlaicError
 from nlaic.evaluate import fid, inception, metrics, results, viewer
+from nlaic.evaluate.bd import bjontegaard
 from nlaic.evaluate.codecs import MissingError, Spec, parse
 from nlaic.evaluate.journal import Journal, Watch
 from nlaic.evaluate.metrics import Metric
@@ -33,6 +34,8 @@ class Evaluation:
         """
         s = self.settings
         s.check()
+        if s.anchor in s.codecs:
+            bjontegaard()  # before hours of work
         specs = [parse(text) for text in dict.fromkeys(s.codecs)]
         chosen, of_sets = self.choose_metrics()
         pictures = self.pictures()

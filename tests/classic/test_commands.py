@@ -120,6 +120,8 @@ def test_a_base_codec_in_a_file(folder, run):
     assert np.array_equal(plain, np.asarray(Image.open("own.jpg"))) and not np.array_equal(plain, filtered)
     Path("out").mkdir()
     assert run("decompress a.nlaic --extract-base -o out")[0] == 0 and Path("out/a.jpg").is_file()
+    code, out, err = run("decompress -r a.nlaic --extract-base -o out")
+    assert (code, out) == (0, []) and "done before: out/a.jpg" in err[0]
 
 
 def test_a_budget_for_a_folder(folder, run, tiny_model):

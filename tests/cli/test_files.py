@@ -26,6 +26,13 @@ def test_there_and_back_beside_the_input(folder, run, stub):
     assert tree(folder) == {"a.png", "a.nlaic", "back.png"}
 
 
+def test_options_may_stand_between_inputs(folder, run, stub):
+    for name in ("a.png", "b.png"):
+        picture(name)
+    assert run("compress a.png -q 30 b.png --force")[0] == 0
+    assert [call.quality for call in stub.calls] == [30, 30]
+
+
 def test_arguments_reach_the_codec(folder, run, stub):
     picture("a.png")
     assert run("compress a.png")[0] == 0
@@ -50,7 +57,10 @@ def test_in_a_tree_one_of_two_that_would_write_the_same_is_done(folder, run, stu
     for name in ("photos/x.jpg", "photos/x.png", "photos/y.png"):
         picture(name)
     code, _, err = run("compress -r photos -o out")
-    assert (code, err) == (1, ["nlaic-compress: photos/x.png: would write out/x.nlaic, as photos/x.jpg does"])
+    assert (code, err) == (
+        1,
+        ["nlaic-compress: photos/x.png: would write out/x.nlaic, as photos/x.jpg does: rename one"],
+    )
     assert {"out/x.nlaic", "out/y.nlaic"} <= tree(folder)
 
 
