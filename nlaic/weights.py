@@ -67,8 +67,8 @@ CODECS = ("1",)  # ids of the codecs that this program decodes
 # and of the JPEG encoder (`nlaic.classic.jpeg.model`), and ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
     "jpeg-b5db40bc.safetensors": "b5db40bc7958ba42dbc4c73fc288f15efa25a8d36ef87cf8428f78281ae4a85d",
-    "light-1b0523c8.safetensors": "1b0523c81b6e75cbe97c96319a4289ccaa7c1af507525bcb572c20dda3733209",
-    "light-1b0523c8.onnx.zip": "9a674688c0bc279e8528fee26ed23b2b2d1ef5f70766e214f4a39a87b1cd0cfd",
+    "light-11651d08.safetensors": "11651d0853310e1aacdfca5b87efe2076da39784bb49635f1bda95f8d3310a3d",
+    "light-11651d08.onnx.zip": "8d331ba7b47eb9029a290c73e881f16f8a06f430f71a621c142a192b4aa8ef4d",
     "restore-light-heic-3d87abc8.safetensors": "3d87abc88187080ee63e9587ccf85f3ef2266c9453ca1b3553265ba179cee62f",
     "restore-light-heic-3d87abc8.onnx.zip": "9342f6dee61598637b6098a70c5de4dec3ad927e53bc84914defe41c6bdb3d3c",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",

@@ -37,7 +37,7 @@ class BoundarySettings:
 
     kind: str = "light"
     channels: int = 256
-    blocks: int = 2
+    blocks: int = 4
     sigma: float = SIGMA
 
     def to_dict(self) -> dict[str, object]:
