@@ -93,8 +93,8 @@ class FfmpegCoder:
         if not ppm:
             raise NlaicError(f"ffmpeg gave no picture for the {self.name} stream")
         with pixel_limit():
-            image = Image.open(BytesIO(ppm), formats=["PPM"]).convert("RGB")
-        image = cut(image, (0, 0, image.width - added % 2, image.height - added // 2))
+            coded = Image.open(BytesIO(ppm), formats=["PPM"])
+        image = cut(coded.convert("RGB"), (0, 0, coded.width - added % 2, coded.height - added // 2))
         check_size(image.size, size, self.name)
         return image
 

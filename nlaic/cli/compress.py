@@ -117,7 +117,8 @@ def _no_picture(job: Job, suffixes: Collection[str]) -> Job:
     """A job whose result would be named like a picture has a problem."""
     if job.problem or not job.target or job.target.suffix.lower() not in suffixes:
         return job
-    return replace(job, problem=f"output {job.target} ends like a picture, but a {SUFFIX} file would be written")
+    problem = f"output {job.target} ends like a picture, but a {SUFFIX} file would be written"
+    return replace(job, target=None, problem=problem)
 
 
 def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Reporter) -> None:

@@ -36,6 +36,7 @@ BAD_INPUT = [  # command line, exit code, what the one line says
     ("compress --force good.png -o good.png", 1, r"good\.png: its output good\.png is also the input"),
     ("compress good.png -o x.png", 1, r"good\.png: output x\.png ends like a picture"),
     ("compress good.png -o x.png --executor local", 1, r"good\.png: output x\.png ends like a picture"),
+    ("compress good.png -o same/x.png --executor local", 1, r"good\.png: output same/x\.png ends like a picture"),
     ("compress good.png -o x.png --total-bytes 9K", 1, r"good\.png: output x\.png ends like a picture"),
     ("compress good.png -q 101", 2, r"-q/--quality: must be 0 to 100 in steps of 0\.1, but got '101'"),
     ("compress good.png -q -1", 2, r"must be 0 to 100 .* got '-1'"),
