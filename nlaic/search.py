@@ -50,8 +50,8 @@ PLANS = {
     9: Plan(200, 0),
 }
 
-SHARE, FINER = 0.17, 0.85  # a round goes SHARE / rounds^FINER of the way to where the gradient points
-STRENGTH, OUTWARD = 0.5, 0.05  # see `RateDistortionRounding`
+SHARE, FINER = 0.2, 0.75  # a round goes SHARE / rounds^FINER of the way to where the gradient points
+STRENGTH, OUTWARD = 0.5, 0.04  # see `RateDistortionRounding`
 
 
 @dataclass(frozen=True)

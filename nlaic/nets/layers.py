@@ -81,13 +81,20 @@ class Lap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to the same, H and W multiples of 16 from 32 on; the outermost 8 pixels stay as they are."""
+        return self._mapped(x, self.matrix)
+
+    def transposed(self, x: Tensor) -> Tensor:
+        """Apply the transpose of the whole map, [B, C, H, W] to the same."""
+        return self._mapped(x, self.matrix.T)
+
+    def _mapped(self, x: Tensor, matrix: Tensor) -> Tensor:
         half = LAP // 2
         with torch.autocast(x.device.type, enabled=False):
             left, middle, right = x.split((half, x.shape[-1] - LAP, half), -1)
-            rows = middle.unflatten(-1, (-1, LAP)) @ self.matrix
+            rows = middle.unflatten(-1, (-1, LAP)) @ matrix
             x = torch.cat((left, rows.flatten(-2), right), -1)
             top, middle, bottom = x.split((half, x.shape[-2] - LAP, half), -2)
-            columns = self.matrix.T @ middle.unflatten(-2, (-1, LAP))
+            columns = matrix.T @ middle.unflatten(-2, (-1, LAP))
             return torch.cat((top, columns.flatten(-3, -2), bottom), -2)
 
 

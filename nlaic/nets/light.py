@@ -149,6 +149,13 @@ class Synthesis(nn.Module):
         x_hat = self.lap(from_blocks(torch.add(shortcut, learned, alpha=BRANCH), 8))
         return torch.add(x_hat, self.fine(x_hat, features), alpha=BRANCH)
 
+    def shortcut_transposed(self, error: Tensor) -> Tensor:
+        """Apply the transpose of the linear shortcut, inverse DCT and lap: pictures [B, 3, H, W] to [B, C, H/16, W/16].
+
+        What of an error a change of y_hat could answer for: its gradient, if the branch did not listen.
+        """
+        return F.conv2d(self.lap.transposed(error), self.dct, stride=self.dct.shape[-1])
+
 
 class HyperAnalysis(nn.Module):
     """h_a: y/step [B, C, h, w] to z [B, 128, h/4, w/4].

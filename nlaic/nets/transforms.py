@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nlaic.nets.vae import HyperpriorVAE, refined
 
@@ -89,8 +88,7 @@ class Pull(nn.Module):
         """See the class."""
         error = self.g_s(y_hat[None]).float() - picture(pixels)
         error = error * rows[:, None] * columns
-        shortcut = cast(Tensor, self.g_s.dct)
-        return F.conv2d(error, shortcut, stride=shortcut.shape[-1]).float()[0]
+        return cast(Tensor, self.g_s.shortcut_transposed(error)).float()[0]
 
 
 class Boundary(nn.Module):
@@ -116,7 +114,7 @@ def transforms(net: HyperpriorVAE) -> dict[str, nn.Module]:
     }
     if net.context is not None:
         found["refine"] = Refine(net.context)
-    if hasattr(net.g_s, "dct"):
+    if hasattr(net.g_s, "shortcut_transposed"):
         found["pull"] = Pull(net.g_s)
     return found
 
