@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from nlaic.rounding import RateDistortionRounding, Rounding, nearest
 from nlaic.seams import SeamFilter
 from nlaic.search import PLANS, Block, search
 from nlaic.sections import alpha_of, completed, sections_of
-from nlaic.target import close_to, largest_within
+from nlaic.target import check_target, close_to, largest_within
 from nlaic.tiles import MULTIPLE, Grid, region_box
 from nlaic.visibility import Objective, Visibility
 from nlaic.weights import Weights, find_by_model_id, find_weights
@@ -176,7 +177,7 @@ class Codec:
         file = container.unpack(data, max_pixels=max_pixels, salvage=True)
         patches = Patches(file)
         picture = self._decode(file, realism, region, boundary_filter, patches)
-        return Salvaged(picture, tuple(sorted(patches.found)), (*file.damage, *patches.damage))
+        return Salvaged(picture, tuple(sorted(patches.found)), patches.looked, (*file.damage, *patches.damage))
 
     def _decode(
         self,
@@ -337,12 +338,11 @@ def _part(progress: Progress | None, start: float, end: float) -> Progress:
 def _check(effort: int, block: tuple[int, int], bpp: float | None, max_bytes: int | None) -> None:
     if effort not in EFFORTS:
         raise NlaicError(f"effort must be 1..9, but got {effort}")
-    if len(block) != 2 or any(side < MULTIPLE or side % MULTIPLE for side in block):
+    if len(block) != 2 or any(not isinstance(side, Integral) or side < MULTIPLE or side % MULTIPLE for side in block):
         raise NlaicError(f"block must be two multiples of {MULTIPLE}, but got {block}")
     if bpp is not None and max_bytes is not None:
         raise NlaicError("give bpp or max_bytes, not both")
-    if (bpp is not None and bpp <= 0) or (max_bytes is not None and max_bytes <= 0):
-        raise NlaicError(f"a target must be above 0, but got {bpp if bpp is not None else max_bytes}")
+    check_target(bpp, max_bytes)
 
 
 def load(name_or_file: str = "light", **execution: Any) -> Codec:

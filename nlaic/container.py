@@ -187,6 +187,7 @@ def unpack(
     required sections other than those in `known_required`, which the caller interprets. With `salvage` the header
     alone must be sound: damaged sections are left out, and the file may end anywhere behind it.
     """
+    data = bytes(data)  # of a bytearray or a memoryview too
     reader = _Reader(data, whole=not salvage)
     version = _read_version(reader)
     header = _read_header(reader, max_pixels)

@@ -99,6 +99,8 @@ class Execution:
         for name, allowed in (("device", DEVICES), ("precision", PRECISIONS), ("engine", ENGINES)):
             if getattr(self, name) not in allowed:
                 raise NlaicError(f"{name} must be one of {', '.join(allowed)}, but got {getattr(self, name)!r}")
+        if self.threads is not None and self.threads < 1:
+            raise NlaicError(f"threads must be 1 or more, but got {self.threads}")
         beyond = self.device == "cuda" or self.channels_last is not None
         if self.engine == "onnx" and (beyond or self.precision not in ("auto", "fp32")):
             raise NlaicError("the onnx engine runs on the processor in fp32; use --engine torch")

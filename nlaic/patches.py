@@ -31,11 +31,13 @@ class Salvaged:
     Attributes:
         picture: as `decompress` gives it.
         blocks: numbers of those that are damaged, row by row from 0; of a region, those that it needs.
+        looked: how many blocks were looked at, damaged or not: all, or those that a region needs.
         damage: a line for each thing found: blocks, sections, bytes behind the end.
     """
 
     picture: Image.Image
     blocks: tuple[int, ...]
+    looked: int
     damage: tuple[str, ...]
 
 
@@ -44,11 +46,13 @@ class Damage:
 
     Attributes:
         found: numbers of those that are damaged, and what is wrong with each.
+        looked: how many blocks were looked at.
     """
 
     def __init__(self, file: Container) -> None:
         self.file = file
         self.found: dict[int, str] = {}
+        self.looked = 0
 
     def look(self, numbers: Iterable[int]) -> None:
         """Before any block is decoded."""
@@ -66,7 +70,7 @@ class Patches(Damage):
 
     def look(self, numbers: Iterable[int]) -> None:
         """Find those whose CRC-32 does not fit: no seam is smoothed if there is one."""
-        for number in numbers:
+        for self.looked, number in enumerate(numbers, 1):
             self.tried(self.file.block, number)
 
     def tried(self, work: Callable[[int], Result], number: int) -> Result | None:
@@ -85,14 +89,16 @@ class Patches(Damage):
     def fill(self, canvas: Canvas, numbers: Iterable[int]) -> None:
         """Make up the damaged blocks of those that are on the canvas."""
         grid, there = canvas.grid, set(numbers) - self.found.keys()
-        missing = sorted(set(numbers) & self.found.keys())
+        missing = set(numbers) & self.found.keys()
+        beside = missing  # of those, all that may have got a neighbour
         while missing:
-            ready = {number: _sides(canvas, grid, number, there) for number in missing}
-            ready = {number: sides for number, sides in ready.items() if sides} or ready
-            for number, sides in ready.items():
-                _fill(canvas, grid.box(number), sides)
-            there |= ready.keys()
-            missing = [number for number in missing if number not in ready]
+            sides = {number: _sides(canvas, grid, number, there) for number in sorted(beside)}
+            ready = {number for number in sides if sides[number]} or missing
+            for number in sorted(ready):
+                _fill(canvas, grid.box(number), sides.get(number, []))
+            there |= ready
+            missing = missing - ready
+            beside = {number + step for number in ready for step in (-1, 1, -grid.columns, grid.columns)} & missing
 
 
 Side = tuple[str, np.ndarray]  # which, and its colours float32 [length, 3]

@@ -162,6 +162,8 @@ def over_white(image: Image.Image) -> Image.Image:
 def _loaded(image: Image.Image) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
+    if not image.width or not image.height:
+        raise NlaicError(f"the picture is empty: {image.width}x{image.height} pixels")
     image.load()
     return image
 

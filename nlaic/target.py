@@ -11,6 +11,17 @@ Pack = Callable[[int], bytes]  # a quality 0..1000 to a file
 LOG_BYTES = math.log(1.2 / 0.05) / QUALITIES  # by which the logarithm of a file's size grows with the quality, about
 
 
+def check_target(bpp: float | None, max_bytes: float | None) -> None:
+    """A target, where one is given, must be a number above 0.
+
+    Raises:
+        NlaicError: if it is not.
+    """
+    for target in (bpp, max_bytes):
+        if target is not None and not 0 < target < math.inf:
+            raise NlaicError(f"a target must be above 0 and finite, but got {target}")
+
+
 def largest_within(pack: Pack, limit: int) -> bytes:
     """The file of the highest quality that is not larger than `limit` bytes, by bisection.
 
@@ -39,7 +50,7 @@ def close_to(pack: Pack, limit: int, guess: int, close: float = 1.0) -> bytes:
     """
     low, high, best = -1, QUALITIES + 1, b""
     quality = guess
-    while high - low > 1 and len(best) < close * limit:
+    while high - low > 1 and (not best or len(best) < close * limit):
         data = pack(quality)
         if len(data) <= limit:
             low, best = quality, data
@@ -47,6 +58,6 @@ def close_to(pack: Pack, limit: int, guess: int, close: float = 1.0) -> bytes:
             raise NlaicError(f"the target of {limit} bytes cannot be met: the smallest file has {len(data)} bytes")
         else:
             high = quality
-        step = round(math.log((1 + close) / 2 * limit / len(data)) / LOG_BYTES)
+        step = round(math.log((1 + close) / 2 * max(limit, 1) / len(data)) / LOG_BYTES)
         quality = min(max(quality + step, low + 1), high - 1)
     return best

@@ -114,8 +114,13 @@ def test_overhead_is_at_most_40_bytes(codec):
         ({"quality": -1}, "quality"),
         ({"effort": 0}, "effort"),
         ({"bpp": 0}, "target"),
+        ({"bpp": float("nan")}, "target"),
+        ({"bpp": float("inf")}, "target"),
+        ({"max_bytes": float("nan")}, "target"),
+        ({"bpp": 1e-4}, "target of 0 bytes cannot be met"),
         ({"bpp": 1, "max_bytes": 1}, "not both"),
         ({"block": (100, 64)}, "multiples of 64"),
+        ({"block": (128.0, 128.0)}, "multiples of 64"),
     ],
 )
 def test_wrong_arguments_are_refused(codec, arguments, message):
@@ -154,11 +159,15 @@ def test_the_api(tiny_model, monkeypatch):
     picture = smooth_picture(96, 80)
     data = nlaic.compress(picture, 40, model="tiny", device="cpu")
     assert nlaic.decompress(data, realism=0.5, device="cpu").size == (96, 80)  # found by the model id
-    assert nlaic.info(data)["quality"] == 40
+    for same in (bytearray(data), memoryview(data)):
+        assert nlaic.decompress(same, device="cpu") == nlaic.decompress(data, device="cpu")
+        assert nlaic.info(same)["quality"] == 40
     with pytest.raises(nlaic.NlaicError, match="realism"):
         nlaic.load("tiny").decompress(data, realism=2)
     with pytest.raises(nlaic.NlaicError, match="absent"):
         nlaic.load("absent")
+    with pytest.raises(nlaic.NlaicError, match="threads must be 1 or more, but got 0"):
+        nlaic.load("tiny", threads=0)
 
 
 def test_a_picture_is_turned_by_its_exif_orientation(codec):
@@ -173,6 +182,12 @@ def test_a_picture_is_turned_by_its_exif_orientation(codec):
 def test_a_path_in_the_place_of_a_picture(codec):
     with pytest.raises(nlaic.NlaicError, match=r"image must be a PIL image, but got str: use PIL\.Image\.open"):
         codec.compress("photo.jpg")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I", "I;16", "CMYK"])
+def test_an_empty_picture_is_refused(codec, mode):
+    with pytest.raises(nlaic.NlaicError, match="the picture is empty: 7x0 pixels"):
+        codec.compress(Image.new(mode, (7, 0)))
 
 
 @pytest.mark.parametrize("function", [nlaic.load, nlaic.compress, nlaic.decompress, Codec.compress, Codec.decompress])

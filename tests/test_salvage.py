@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import nlaic
-from nlaic import container
+from nlaic import container, patches
 from nlaic.cli import decompress
 from nlaic.container import unpack
 from nlaic.patches import GREY
@@ -65,6 +65,19 @@ def test_what_is_filled_goes_on_from_what_is_around_it(codec):
     sound, filled = codec.decompress(data), codec.salvage(damaged(data, 4)).picture
     error = np.abs(of(filled, 4) - of(sound, 4))
     assert error.mean() < 10 and error.max() < 40
+
+
+def test_blocks_far_from_what_is_intact_are_filled_once_and_from_their_neighbours(codec, monkeypatch):
+    """The time is that of the blocks, not of the blocks times the distance."""
+    data = codec.compress(Image.new("RGB", (64 * 16, 64 * 4), (200, 90, 40)), 20, effort=1, block=(64, 64))
+    looked: list[int] = []
+    monkeypatch.setattr(patches, "_sides", lambda *a, sides=patches._sides: looked.append(a[2]) or sides(*a))
+    file = unpack(data)
+    salvaged = codec.salvage(data[: file._block_starts[0] + file.block_lengths[0] + 4])
+    assert salvaged.blocks == tuple(range(1, 64)) and salvaged.looked == 64
+    assert len(looked) < 3 * 64
+    pixels = np.asarray(salvaged.picture, float)
+    assert np.abs(pixels - pixels[40, 40]).max() < 25
 
 
 def test_nothing_intact_is_grey(codec, data):
@@ -176,6 +189,11 @@ def test_the_command(data, tiny_model, tmp_path, capsys, monkeypatch):
     assert (code, len(lines), written) == (1, 1, True)
     code, lines, written = run(damaged(data, *range(9)), "--salvage")
     assert (code, len(lines), written) == (1, 1, False) and "nothing is intact, nothing is written: byte" in lines[0]
+    region = "--salvage", "--region", "0,0,150,60"
+    code, lines, written = run(damaged(data, 0, 8), *region)
+    assert (code, written) == (1, True) and "what is intact is written (1 of 2 blocks)" in lines[-1]
+    code, lines, written = run(damaged(data, 0, 1), *region)
+    assert (code, len(lines), written) == (1, 1, False) and "nothing is intact" in lines[0]
     for content, options in ((damaged(data, 1), ()), (data[:20], ("--salvage",)), (data, ("--max-pixels", "50999"))):
         code, lines, written = run(content, *options)
         assert (code, len(lines), written) == (1, 1, False)

@@ -53,3 +53,5 @@ def test_a_good_guess_needs_two_tries():
 def test_a_limit_below_the_smallest_file_names_it(search):
     with pytest.raises(NlaicError, match="target of 2999 bytes cannot be met: the smallest file has 3000 bytes"):
         search(Packer(), 2999)
+    with pytest.raises(NlaicError, match="target of 0 bytes cannot be met"):
+        search(Packer(), 0)

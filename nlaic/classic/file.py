@@ -19,6 +19,7 @@ from nlaic.engine import Execution
 from nlaic.errors import FormatError, NlaicError
 from nlaic.picture import normalized
 from nlaic.sections import alpha_of, completed, sections_of
+from nlaic.target import check_target
 from nlaic.tiles import region_box
 from nlaic.weights import read_weights
 
@@ -97,6 +98,7 @@ class BaseEncoder:
         Raises:
             NlaicError: if there is no such setting, or the target cannot be met.
         """
+        check_target(bpp, max_bytes)
         if bpp is not None:
             max_bytes = int(bpp * image.width * image.height / 8)
         if max_bytes is not None:

@@ -112,11 +112,12 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | B
     options = {"realism": args.realism, "region": args.region, "boundary_filter": not args.no_boundary_filter}
     if args.salvage:
         salvaged = codecs[model_id].salvage(data, **options, max_pixels=args.max_pixels)
-        image, blocks, damage = salvaged.picture, salvaged.blocks, salvaged.damage
-        if len(blocks) == facts["blocks"]:
+        image, blocks, looked, damage = salvaged.picture, salvaged.blocks, salvaged.looked, salvaged.damage
+        if len(blocks) == looked:
             raise NlaicError(f"nothing is intact, nothing is written: {damage[0]}")
     else:
-        image, blocks, damage = codecs[model_id].decompress(data, **options, max_pixels=args.max_pixels), (), ()
+        image = codecs[model_id].decompress(data, **options, max_pixels=args.max_pixels)
+        blocks, looked, damage = (), 0, ()
     seconds = perf_counter() - start
     encoded = encode_picture(image, format, warn=lambda text: report.note(job.name, text))
     write_output(job.target, encoded, force=args.force, parents=args.recursive)
@@ -129,5 +130,5 @@ def _decompress(job: Job, args: argparse.Namespace, codecs: "dict[str, Codec | B
     if damage:
         numbers = " ".join(map(str, blocks[:TOLD])) + (" .." if len(blocks) > TOLD else "")
         filled = f"; filled from around them: {numbers}" if blocks else ""
-        intact = f"{facts['blocks'] - len(blocks)} of {facts['blocks']} blocks"
+        intact = f"{looked - len(blocks)} of {looked} blocks"
         raise NlaicError(f"damaged, what is intact is written ({intact}){filled}")
