@@ -3,8 +3,10 @@
 import math
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,6 +15,7 @@ from nlaic.alpha import filled
 from nlaic.errors import NlaicError
 from nlaic.tiles import Box, Grid, pad, padded
 
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # in bytes
 BLOCK_BYTES = 64  # a pixel of a block while it is decoded: less than any network takes
 
 
@@ -113,11 +116,14 @@ class Canvas:
 
 
 def _memory() -> float:
-    """Bytes that this machine has, where that can be known."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
+    """Bytes that this machine has or this container may use, where that can be known."""
+    limits = [math.inf]
+    with suppress(AttributeError, ValueError, OSError):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for file in CONTAINER_LIMITS:
+        with suppress(ValueError, OSError):  # "max" is none
+            limits.append(int(file.read_text()))
+    return min(limits)
 
 
 def cut(image: Image.Image, box: Box) -> Image.Image:

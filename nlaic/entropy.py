@@ -82,6 +82,7 @@ def _ans() -> ModuleType:
                 assert spec is not None and spec.loader is not None
                 module = importlib.util.module_from_spec(spec)
                 spec.loader.exec_module(module)
+                sys.modules.pop(spec.name, None)  # some extensions enter themselves, without their package
                 return module
     return importlib.import_module("nlaic.rans")
 

@@ -1,6 +1,6 @@
 """`.nlaic` for Pillow: `Image.open("a.nlaic")`, `image.save("a.nlaic", quality=40)`, once `nlaic` has been imported.
 
-`open` reads the header; pixels are decoded, and torch is imported for it, when they are first asked for. Arguments of
+`open` reads the header; pixels are decoded, and an engine loaded for it, when they are first asked for. Arguments of
 `save` are those of `nlaic.compress`; `exif`, `xmp` and `icc_profile` (bytes) take the place of what the picture holds.
 """
 

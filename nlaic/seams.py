@@ -118,8 +118,9 @@ class SeamFilter:
 
     def _needed(self) -> set[int]:
         numbers, reach = self.grid.touched_by(self.region), self.network.reach + UNIT
-        whole = 0, 0, self.grid.width, self.grid.height
-        for row in range(self.grid.rows):
+        whole, height = (0, 0, self.grid.width, self.grid.height), self.grid.block[1]
+        first, last = (self.region[1] - WIDTH) // height, (self.region[3] + WIDTH) // height
+        for row in range(max(first, 0), min(last + 1, self.grid.rows)):
             for piece in (*self._vertical(row), *self._horizontal(row)):
                 seen = intersection(piece.box(), self.region)
                 if seen is None:

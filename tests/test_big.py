@@ -120,6 +120,17 @@ def test_pillows_limit_of_pixels_is_no_limit_here(codec, monkeypatch):
     assert codec.decompress(data, region=(3, 3, 150, 120)).size == (150, 120)
 
 
+def test_the_memory_of_a_container_counts(monkeypatch, tmp_path):
+    limit, none = tmp_path / "limit", tmp_path / "none"
+    limit.write_text("1000000000\n")
+    none.write_text("max\n")
+    monkeypatch.setattr("nlaic.canvas.CONTAINER_LIMITS", (tmp_path / "absent", none))
+    Canvas(Grid(20000, 15000, (1024, 1024)), range(20 * 15))
+    monkeypatch.setattr("nlaic.canvas.CONTAINER_LIMITS", (none, limit))
+    with pytest.raises(nlaic.NlaicError, match="not enough memory for a picture of 20000x15000"):
+        Canvas(Grid(20000, 15000, (1024, 1024)), range(20 * 15))
+
+
 def refuse(*_):
     raise MemoryError
 

@@ -1,6 +1,8 @@
 """Tables and coder: properties, an independent rANS, and what must be refused."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -189,6 +191,12 @@ def test_symbols_other_than_those_that_were_written_are_noticed(seed, data):
     for wrong, by in cases + [(payload[:-4], index)] * (len(payload) > 8):
         with pytest.raises(FormatError, match=r"does not end|sound state"):
             CODER.decode_z(wrong, z_index, z_hat.shape, r.size).decode_y(by)
+
+
+def test_the_package_that_the_coder_comes_from_can_be_imported_after_it():
+    pytest.importorskip("compressai")
+    program = "from nlaic.entropy import _ans; _ans(); import compressai.ans; compressai.ans.RansDecoder()"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_too_few_symbols_are_refused():

@@ -118,6 +118,14 @@ def test_a_region_reads_what_its_seams_need_and_no_more():
     assert SeamFilter(grid, (500, 520, 505, 521), one, 450).numbers == [6, 7, 11, 12]  # at a crossing
 
 
+def test_a_region_of_many_blocks_looks_at_the_rows_around_it(monkeypatch):
+    rows: list[int] = []
+    original = SeamFilter._vertical
+    monkeypatch.setattr(SeamFilter, "_vertical", lambda self, row: rows.append(row) or original(self, row))
+    assert SeamFilter(Grid(6400, 6400, (64, 64)), (3210, 3210, 3220, 3220), Filter(network()), 450).numbers
+    assert len(rows) < 10
+
+
 def test_what_the_filter_sees_grows_with_the_boundaries_not_with_the_picture():
     one, two = Filter(network()), Filter(network())
     filtered(noise(512, 512), (256, 512), one)

@@ -25,7 +25,7 @@ from nlaic.picture import normalized, over_white
 from nlaic.target import largest_within
 
 ROUNDINGS = ("thoughtful", "attention", "nearest")
-SIDES = 65535  # pixels that JPEG can count
+SIDES = 65500  # pixels, by libjpeg; the format has room for 35 more
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def encode(
         warn: hears what is lost on the way.
 
     Raises:
-        NlaicError: if an argument is out of range, a side is above 65535, or a target cannot be met; it names the
+        NlaicError: if an argument is out of range, a side is above 65500, or a target cannot be met; it names the
             smallest file.
     """
     options = options or Options()
