@@ -103,14 +103,14 @@ def _of_model(model_id: bytes, device: str) -> "Codec":
     return codec.load_model(model_id, device=device)
 
 
-def _loaded_for(data: bytes, model: str | None, device: str) -> "Codec | BaseDecoder":
+def _loaded_for(data: bytes, model: str | None, device: str, max_pixels: int) -> "Codec | BaseDecoder":
     """As `load_for`, kept for the next picture."""
     from nlaic import codec
     from nlaic.classic.section import has_base
 
-    if has_base(data):
+    if has_base(data, max_pixels):
         return load_for(data, model=model, device=device)
-    return _loaded(model, device) if model else _of_model(codec.model_id_of(data), device)
+    return _loaded(model, device) if model else _of_model(codec.model_id_of(data, max_pixels), device)
 
 
 def compress(
@@ -175,7 +175,7 @@ def decompress(
         FormatError: if the file is damaged, or of other weights.
         NlaicError: if an argument is out of range, or there is no memory for the picture.
     """
-    codec = _loaded_for(data, model, device)
+    codec = _loaded_for(data, model, device, max_pixels)
     return codec.decompress(
         data, realism=realism, region=region, boundary_filter=boundary_filter, max_pixels=max_pixels
     )
@@ -210,7 +210,7 @@ def salvage(
         FormatError: if the header is damaged, or the file is of other weights.
         NlaicError: if an argument is out of range, or there is no memory for the picture.
     """
-    codec = _loaded_for(data, model, device)
+    codec = _loaded_for(data, model, device, max_pixels)
     return codec.salvage(data, realism=realism, region=region, boundary_filter=boundary_filter, max_pixels=max_pixels)
 
 

@@ -40,6 +40,10 @@ def decode_alpha(content: bytes, width: int, height: int) -> Image.Image:
             raise FormatError("section 129 (ALPHA) is damaged: the pixels are too few or too many")
         with pixel_limit():
             image: Image.Image = Image.open(BytesIO(content), formats=("PNG",))
+        if image.size != (width, height):  # a second header
+            raise FormatError(
+                f"section 129 (ALPHA) must be of {width}x{height} pixels, got {image.width}x{image.height}"
+            )
         return image.convert("L")
     except FormatError:
         raise

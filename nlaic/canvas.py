@@ -90,10 +90,7 @@ class Canvas:
     def _check(self, memory: float) -> None:
         left, top, right, bottom = self.box
         width, height = right - left, bottom - top
-        size = 4 * width * height + BLOCK_BYTES * self._block
-        if size > memory:
-            needed = f"{size / 1e9:.2f} GB"
-            raise NlaicError(f"not enough memory for a picture of {width}x{height} pixels ({needed})")
+        check_memory(width, height, 4 * width * height + BLOCK_BYTES * self._block, memory)
 
     def paste(self, number: int, pixels: np.ndarray) -> None:
         """Put a block uint8 [H, W, 3] in its place, without its padding."""
@@ -113,6 +110,16 @@ class Canvas:
         """A box of the whole picture."""
         left, top = self.box[:2]
         return cut(self.image, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+
+
+def check_memory(width: int, height: int, size: int, memory: float | None = None) -> None:
+    """Hold the bytes that a picture needs against the memory there is.
+
+    Raises:
+        NlaicError: if it is not enough.
+    """
+    if size > (_memory() if memory is None else memory):
+        raise NlaicError(f"not enough memory for a picture of {width}x{height} pixels ({size / 1e9:.2f} GB)")
 
 
 def _memory() -> float:

@@ -35,7 +35,7 @@ from nlaic.rounding import RateDistortionRounding, Rounding, nearest
 from nlaic.seams import SeamFilter
 from nlaic.search import PLANS, Block, search
 from nlaic.sections import alpha_of, completed, sections_of
-from nlaic.target import check_target, close_to, largest_within
+from nlaic.target import close_to, largest_within, target_bytes
 from nlaic.tiles import MULTIPLE, Grid, region_box
 from nlaic.visibility import Objective, Visibility
 from nlaic.weights import Weights, find_by_model_id, find_weights
@@ -124,15 +124,14 @@ class Codec:
         Raises:
             NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
         """
-        _check(effort, block, bpp, max_bytes)
+        _check(effort, block)
         picture, metadata = normalized(image, strip=strip)
+        most = target_bytes(bpp, max_bytes, picture.size)
         source = Source(picture, Grid(*picture.size, block), sections_of(picture, metadata))
-        if bpp is not None:
-            max_bytes = int(bpp * picture.width * picture.height / 8)
-        if max_bytes is None:
+        if most is None:
             return self._pack(source, None, quality_number(quality), effort, progress)
         latents = [self.engine.analysis(source.block(number)) for number in range(source.count)]
-        return self._fit(source, latents, max_bytes, effort, progress)
+        return self._fit(source, latents, most, effort, progress)
 
     def decompress(
         self,
@@ -335,20 +334,16 @@ def _part(progress: Progress | None, start: float, end: float) -> Progress:
     return lambda share: progress(start + (end - start) * share) if progress else None
 
 
-def _check(effort: int, block: tuple[int, int], bpp: float | None, max_bytes: int | None) -> None:
+def _check(effort: int, block: tuple[int, int]) -> None:
     if effort not in EFFORTS:
         raise NlaicError(f"effort must be 1..9, but got {effort}")
     if len(block) != 2 or any(not isinstance(side, Integral) or side < MULTIPLE or side % MULTIPLE for side in block):
         raise NlaicError(f"block must be two multiples of {MULTIPLE}, but got {block}")
-    if bpp is not None and max_bytes is not None:
-        raise NlaicError("give bpp or max_bytes, not both")
-    check_target(bpp, max_bytes)
 
 
 def load(name_or_file: str = "light", **execution: Any) -> Codec:
     """A codec by the name of its weights or by their file; `execution` is what `nlaic.engine.Execution` takes."""
-    weights = find_weights(name_or_file)
-    return Codec(weights, open_engine(weights, Execution(**execution)))
+    return _opened(find_weights(name_or_file), Execution(**execution))
 
 
 def load_for(data: bytes, *, model: str | None = None, **execution: Any) -> Codec:
@@ -358,10 +353,16 @@ def load_for(data: bytes, *, model: str | None = None, **execution: Any) -> Code
 
 def load_model(model_id: bytes, **execution: Any) -> Codec:
     """The codec of a model id."""
-    weights = find_by_model_id(model_id)
-    return Codec(weights, open_engine(weights, Execution(**execution)))
+    return _opened(find_by_model_id(model_id), Execution(**execution))
 
 
-def model_id_of(data: bytes) -> bytes:
+def _opened(weights: Weights, execution: Execution) -> Codec:
+    try:
+        return Codec(weights, open_engine(weights, execution))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise NlaicError(f"weights {weights.path}: incomplete or damaged ({type(error).__name__}: {error})") from error
+
+
+def model_id_of(data: bytes, max_pixels: int = container.ANY_PIXELS) -> bytes:
     """The model that a file names. Its header alone is looked at, so that of a damaged file is known too."""
-    return container.unpack(data, max_pixels=1 << 48, salvage=True).header.model_id
+    return container.unpack(data, max_pixels=max_pixels, salvage=True).header.model_id

@@ -74,6 +74,7 @@ MAGIC = b"\x8bNLC"
 VERSION = 1
 UNFROZEN = 0  # the version of files from before
 MAX_PIXELS = 1 << 30  # what a reader accepts unless told otherwise
+ANY_PIXELS = 1 << 48  # more than a header can say
 GREY = 1  # flag
 UNIT = 64  # block sizes are multiples of this many pixels
 REQUIRED = 0x80  # this bit of a tag: a reader that does not know the section refuses the file

@@ -8,7 +8,7 @@ from PIL import Image
 
 PIXEL_LIMIT = 1 << 30  # 4 GiB as Pillow stores RGB; its own limit of 2^27.4 refuses pictures that people have
 
-_lock = threading.Lock()  # the setting is the whole process's
+_lock = threading.RLock()  # the setting is the whole process's; a picture may hold another
 
 
 @contextmanager

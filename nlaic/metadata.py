@@ -11,7 +11,7 @@ from nlaic.notes import Warn
 KEYS = {"icc_profile": "colour profile", "exif": "EXIF", "xmp": "XMP"}  # in Pillow's `info`: their names for people
 HOLDERS = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})  # formats that hold all three
 _PARSED = frozenset({"AVIF", "TIFF"})  # of these, those whose EXIF Pillow reads before it writes it
-_JPEG_LIMITS = {"exif": 65533, "xmp": 65504}  # bytes
+_JPEG_LIMITS = {"exif": 65533, "xmp": 65504, "icc_profile": 255 * 65519}  # bytes
 _DESCRIPTIVE = (  # tags of TIFF files that say nothing of how their pixels are stored
     *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298),  # title, make, model, software, date, artist, copyright
     *(0x011A, 0x011B, 0x0128),  # resolution
@@ -32,8 +32,12 @@ def metadata_of(image: Image.Image, warn: Warn) -> dict[str, bytes]:
     except Exception as error:  # Pillow raises nearly anything on damaged files
         warn(f"EXIF left out, it is damaged ({type(error).__name__})")
     xmp = image.info.get("xmp")
-    if xmp:
-        found["xmp"] = _TURN.sub(rb"\g<1>1", xmp.encode() if isinstance(xmp, str) else bytes(xmp))
+    if isinstance(xmp, str):
+        xmp = xmp.encode(errors="replace")
+    if xmp and isinstance(xmp, bytes):
+        found["xmp"] = _TURN.sub(rb"\g<1>1", xmp)
+    elif xmp:
+        warn("XMP left out, it is damaged")
     return found
 
 

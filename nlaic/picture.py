@@ -65,7 +65,10 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _MODES = ("L", "RGB", "LA", "RGBA")  # of a picture in a .nlaic file
 _WITH_ALPHA = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
-_NO_PIXELS = frozenset({"EPS", "WMF", "EMF"})  # drawings: Pillow would start another program to render them
+_NO_PIXELS = {  # formats that are not opened, and what they are
+    **dict.fromkeys(("EPS", "WMF", "EMF"), "a drawing"),  # Pillow would start another program to render them
+    "IPTC": "a wrapper",  # Pillow would open what is inside, whatever it is
+}
 _PAGED = frozenset({"MPO", "PSD", "ICO", "ICNS"})  # their further frames are previews, layers or sizes
 TURNS = {  # EXIF orientation: what makes the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -162,10 +165,14 @@ def over_white(image: Image.Image) -> Image.Image:
 def _loaded(image: Image.Image) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
-    if not image.width or not image.height:
-        raise NlaicError(f"the picture is empty: {image.width}x{image.height} pixels")
+    _not_empty(image)
     image.load()
     return image
+
+
+def _not_empty(image: Image.Image) -> None:
+    if 0 in image.size:
+        raise NlaicError(f"{image.width}x{image.height} pixels: at least 1x1 is needed")
 
 
 def _from(source: Path | BinaryIO, convert: Callable[[Image.Image], Image.Image], warn: Warn) -> Image.Image:
@@ -212,11 +219,10 @@ def _opened(stream: BinaryIO, warn: Warn) -> Image.Image:
 def _look_at(image: Image.Image, warn: Warn) -> None:
     """Refuse what has no pixels; tell what is left out. Before loading, which would start programs or lose facts."""
     if image.format in _NO_PIXELS:
-        raise NlaicError(f"{image.format} is a drawing, not a picture of pixels")
+        raise NlaicError(f"{image.format} is {_NO_PIXELS[image.format]}, not a picture of pixels")
     if image.format == FORMAT:
         raise NlaicError(f"is a {SUFFIX} file already: nlaic-decompress makes a picture of it")
-    if 0 in image.size:
-        raise NlaicError(f"{image.width}x{image.height} pixels: at least 1x1 is needed")
+    _not_empty(image)
     frames = 1 if image.format in _PAGED else getattr(image, "n_frames", 1)
     if frames > 1:
         warn(f"the first of {frames} frames is taken")

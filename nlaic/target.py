@@ -8,18 +8,22 @@ from nlaic.integer import QUALITIES
 
 Pack = Callable[[int], bytes]  # a quality 0..1000 to a file
 
+MOST_BPP = 1e6  # more than any file has
 LOG_BYTES = math.log(1.2 / 0.05) / QUALITIES  # by which the logarithm of a file's size grows with the quality, about
 
 
-def check_target(bpp: float | None, max_bytes: float | None) -> None:
-    """A target, where one is given, must be a number above 0.
+def target_bytes(bpp: float | None, max_bytes: int | None, size: tuple[int, int]) -> int | None:
+    """The bytes that a file of (width, height) pixels may have, None where no target is given.
 
     Raises:
-        NlaicError: if it is not.
+        NlaicError: if there are two targets, or one is not above 0.
     """
+    if bpp is not None and max_bytes is not None:
+        raise NlaicError("give bpp or max_bytes, not both")
     for target in (bpp, max_bytes):
         if target is not None and not 0 < target < math.inf:
             raise NlaicError(f"a target must be above 0 and finite, but got {target}")
+    return max_bytes if bpp is None else int(min(bpp, MOST_BPP) * size[0] * size[1] / 8)
 
 
 def largest_within(pack: Pack, limit: int) -> bytes:

@@ -1,8 +1,10 @@
 """Files that are written whole or not at all, whatever ends the process, and however many write the same one."""
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -17,12 +19,15 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Before that its bytes are on the disk. Where there is an error, Ctrl-C too, it is removed; a killed process leaves
     it, and the next that writes into the folder removes it, an hour later. Nothing happens where it was not written.
-    A link is followed; a device or a pipe is written to itself.
+    A link is followed; a device or a pipe is written to itself. Who may read the file stays as it was.
     """
-    target = target.resolve()
     if target.exists() and not target.is_file():
         yield target
         return
+    try:
+        target = target.resolve()
+    except RuntimeError as error:  # Python's word for it until 3.12
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target)) from error
     _sweep(target.parent)
     part = target.with_name(f".nlaic-{secrets.token_hex(6)}.part")
     try:
@@ -30,6 +35,8 @@ def replacing(target: Path) -> Iterator[Path]:
         if part.exists():
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
+            with contextlib.suppress(OSError):
+                part.chmod(stat.S_IMODE(target.stat().st_mode))
             part.replace(target)
             _sync_folder(target.parent)
     except BaseException:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from nlaic import container
 from nlaic.errors import NlaicError
 from nlaic.picture import INPUT_SUFFIXES, encode_picture, output_format, read_picture, to_rgb, write_picture
 
@@ -224,12 +225,27 @@ def encoded(format):
     return buffer.getvalue()
 
 
+def iptc(inner):
+    """A picture of 64x64 in Pillow's format IPTC, whose pixels are another file."""
+    records = ((3, 60, b"\1\0"), (3, 20, b"\0@"), (3, 30, b"\0@"), (3, 120, b"\5"), (8, 10, inner))
+    return b"".join(struct.pack(">BBBH", 0x1C, n, m, len(content)) + content for n, m, content in records)
+
+
+def with_alpha():
+    """A .nlaic file, whose alpha is read while Pillow reads the file."""
+    png_in_it = png(8, 8, 8, 0, bytes(72))
+    header = container.Header(8, 8, bytes(8), 500, (64, 64))
+    return container.pack(header, [b""], {container.ALPHA: png_in_it})
+
+
 BAD = {
     "empty": (b"", "empty"),
     "text": (b"this is not a picture, only text that goes on and on", "not a picture"),
     "nlaic": (b"\x8bNLC\1" + bytes(60), "damaged or truncated picture: byte 6: width"),
     "bomb": (png(1 << 16, 1 << 15, 8, 2, b""), "too large"),
     "no pixels": (b"P6 0 5 255\n", "damaged|not a picture|at least"),
+    "wrapped drawing": (iptc(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "IPTC is a wrapper"),
+    "wrapped nlaic": (iptc(with_alpha()), "IPTC is a wrapper"),
     "drawing": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "drawing"),
     **{f"truncated {f}": (encoded(f)[:-40], "damaged or truncated") for f in ("PNG", "JPEG", "TIFF", "BMP", "PPM")},
     "truncated WEBP": (encoded("WEBP")[:-40], "damaged or truncated|not a picture"),

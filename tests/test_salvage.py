@@ -154,6 +154,16 @@ def test_a_limit_of_pixels(codec, data, tiny_model):
         read(data, max_pixels=51_000)
 
 
+def test_the_limit_holds_before_the_blocks_are_counted(tiny_model, monkeypatch):
+    """A header that claims a million blocks."""
+    header = container.Header(1 << 16, 1 << 16, bytes(8), 500, (64, 64))
+    data = container.pack(header, [b""] * header.blocks)
+    monkeypatch.setattr(container, "_read_block_lengths", None)
+    for read in (nlaic.decompress, nlaic.salvage):
+        with pytest.raises(nlaic.FormatError, match="at most 1000"):
+            read(data, max_pixels=1000)
+
+
 def test_the_api(data, decoded, tiny_model):
     salvaged = nlaic.salvage(damaged(data, 3), model=str(tiny_model), device="cpu")
     assert salvaged.blocks == (3,)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nlaic.errors import NlaicError
-from nlaic.target import close_to, largest_within
+from nlaic.target import close_to, largest_within, target_bytes
 
 
 class Packer:
@@ -55,3 +55,13 @@ def test_a_limit_below_the_smallest_file_names_it(search):
         search(Packer(), 2999)
     with pytest.raises(NlaicError, match="target of 0 bytes cannot be met"):
         search(Packer(), 0)
+
+
+def test_targets_in_bytes():
+    assert target_bytes(None, None, (30, 20)) is None
+    assert target_bytes(None, 77, (30, 20)) == 77
+    assert target_bytes(0.25, None, (30, 20)) == 18  # 18.75, never more
+    assert target_bytes(1e308, None, (2**24, 2**24)) > 2**48  # as good as no target
+    for bpp, most in ((1, 1), (0, None), (-1, None), (math.nan, None), (math.inf, None), (None, 0), (None, math.nan)):
+        with pytest.raises(NlaicError, match=r"target must be|not both"):
+            target_bytes(bpp, most, (30, 20))

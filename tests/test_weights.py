@@ -137,6 +137,15 @@ def test_weights_that_lack_a_tensor_are_refused(tiny_model):
         TorchEngine(Weights(tensors, weights.metadata))
 
 
+@pytest.mark.parametrize("changed", [{"skip": "x"}, {"settings": "{"}])
+def test_metadata_that_say_nothing_are_refused(tiny_model, tmp_path, changed):
+    weights = read_weights(tiny_model)
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(Weights(weights.tensors, {**weights.metadata, **changed}).to_bytes())
+    with pytest.raises(NlaicError, match=r"weights .*bad\.safetensors: incomplete or damaged \("):
+        load(str(path), engine="torch")
+
+
 def test_the_same_contents_are_the_same_bytes(tiny_model):
     weights = find_weights(str(tiny_model))
     backwards = Weights(dict(reversed(weights.tensors.items())), dict(reversed(weights.metadata.items())))

@@ -45,6 +45,30 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
         assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", data)]
 
 
+def test_who_may_read_it_stays_as_it_was(tmp_path):
+    for mode in (0o600, 0o644):
+        write_whole(tmp_path / "a", b"first")
+        (tmp_path / "a").chmod(mode)
+        write_whole(tmp_path / "a", b"second")
+        assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+def test_a_pipe_without_a_name_is_written_to(tmp_path):
+    read, write = os.pipe()
+    try:
+        write_whole(Path(f"/dev/fd/{write}"), b"all of it")
+        assert os.read(read, 100) == b"all of it"
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_a_link_to_itself_is_an_error_of_the_system(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "a")
+    with pytest.raises(OSError, match="Too many levels"):
+        write_whole(tmp_path / "a", b"lost")
+
+
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_an_error_leaves_what_was_there(error, tmp_path):
     write_whole(tmp_path / "a", b"before")

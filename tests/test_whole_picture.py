@@ -9,7 +9,8 @@ from PIL import Image, ImageCms
 
 import nlaic
 from nlaic import container
-from nlaic.picture import encode_picture, open_picture
+from nlaic.metadata import save_options
+from nlaic.picture import encode_picture, normalized, open_picture
 from tests.conftest import smooth_picture
 from tests.test_picture import linear_profile
 
@@ -247,6 +248,23 @@ def test_a_damaged_exif_is_left_out(cut, there_and_back):
     back, _, notes = there_and_back(saved(smooth_picture(*SIZE), exif=camera_exif()[:cut]))
     assert back.info == {}
     assert any("damaged" in note for note in notes)
+
+
+@pytest.mark.parametrize("xmp", [1_000_000, (999,), 1.5])
+def test_xmp_that_is_none_is_left_out(xmp):
+    image, notes = Image.new("RGB", (8, 8)), []
+    image.info["xmp"] = xmp
+    assert normalized(image, warn=notes.append)[1] == {}
+    assert notes[-1] == "XMP left out, it is damaged"
+    image.info["xmp"] = "a\udc80b"  # a string that cannot be encoded
+    assert normalized(image)[1] == {"xmp": b"a?b"}
+
+
+def test_a_profile_larger_than_jpeg_holds_is_left_out_and_said():
+    notes: list[str] = []
+    large = {"icc_profile": bytes(255 * 65519 + 1)}
+    assert save_options(large, "JPEG", notes.append) == {} and "colour profile left out" in notes[0]
+    assert save_options({"icc_profile": bytes(255 * 65519)}, "JPEG", notes.append)
 
 
 def test_exif_of_an_orientation_alone_is_nothing(codec):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from nlaic.alpha import filled
-from nlaic.canvas import cut
+from nlaic.canvas import check_memory, cut
 from nlaic.classic.base import NUMBERS, Base, base_named
 from nlaic.classic.coders import BaseCoder
 from nlaic.classic.scales import best, enlarged, reduced, together
@@ -19,7 +19,7 @@ from nlaic.engine import Execution
 from nlaic.errors import FormatError, NlaicError
 from nlaic.picture import normalized
 from nlaic.sections import alpha_of, completed, sections_of
-from nlaic.target import check_target
+from nlaic.target import target_bytes
 from nlaic.tiles import region_box
 from nlaic.weights import read_weights
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nlaic.classic.restore import Restorer
 
 AUTO = "auto"
+PIXEL_BYTES, SCALES_BYTES = 8, 20  # a pixel of a picture that is decoded, in one stream and in two
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,9 @@ class BaseEncoder:
         Raises:
             NlaicError: if there is no such setting, or the target cannot be met.
         """
-        check_target(bpp, max_bytes)
-        if bpp is not None:
-            max_bytes = int(bpp * image.width * image.height / 8)
-        if max_bytes is not None:
-            return self._within(image, max_bytes, strip)
+        most = target_bytes(bpp, max_bytes, image.size)
+        if most is not None:
+            return self._within(image, most, strip)
         return self._pack(image, self.pair.base.check(self.pair.base.default if quality is None else quality), strip)
 
     def with_filter(self, name: str | None) -> "BaseEncoder":
@@ -195,6 +194,8 @@ class BaseDecoder:
         file, section = read_base(data, max_pixels)
         header = file.header
         wanted = region_box(region, header.width, header.height)
+        needed = (SCALES_BYTES if section.scale else PIXEL_BYTES) * header.width * header.height
+        check_memory(header.width, header.height, needed)
         pixels = decoded_pixels(section, (header.width, header.height))
         if section.filter and self.filtered:
             level = section.base.level(header.quality / 10)
@@ -229,21 +230,22 @@ def extract_base(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, str]
 
 def decoded_pixels(section: BasePicture, size: tuple[int, int]) -> np.ndarray:
     """The base codec's picture, uint8 [H, W, 3]; whatever a decoder says of a bad stream becomes one FormatError."""
-    last = _decoded(section.base, section.stream, size)
-    if not section.scale:
-        return np.asarray(last)
-    first = _decoded(section.base, section.first, reduced(size, section.scale))
-    return together(enlarged(first, size), np.asarray(last))
+    try:
+        last = _decoded(section.base, section.stream, size)
+        if not section.scale:
+            return np.asarray(last)
+        first = _decoded(section.base, section.first, reduced(size, section.scale))
+        return together(enlarged(first, size), np.asarray(last))
+    except MemoryError as error:
+        raise NlaicError("not enough memory for this picture") from error
 
 
 def _decoded(base: Base, stream: bytes, size: tuple[int, int]) -> Image.Image:
     coder = open_coder(base)
     try:
         return coder.decode(stream, size)
-    except FormatError:
+    except (FormatError, MemoryError):
         raise
-    except MemoryError as error:
-        raise NlaicError("not enough memory for this picture") from error
     except Exception as error:  # decoders raise nearly anything on damaged streams
         said = str(error).splitlines()[0] if str(error) else repr(error)
         raise FormatError(f"the {base.name} stream is damaged: {said}") from error

@@ -54,7 +54,7 @@ def code(
     small = picture.resize(reduced(picture.size, scale), Image.Resampling.LANCZOS)
     first = coder.encode(small, setting if first_setting is None else first_setting)
     below = enlarged(coder.decode(first), picture.size)
-    lacking = (np.asarray(picture, int) - below + GREY).clip(0, 255).astype(np.uint8)
+    lacking = (np.asarray(picture, np.int16) - below + GREY).clip(0, 255).astype(np.uint8)
     last = coder.encode(Image.fromarray(lacking), setting)
     return Streams(scale, first, last, together(below, np.asarray(coder.decode(last))))
 
@@ -65,13 +65,15 @@ def reduced(size: tuple[int, int], scale: int) -> tuple[int, int]:
 
 
 def enlarged(first: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """The first picture at the size of the second, int [H, W, 3]; Pillow's bicubic, which is exact everywhere."""
-    return np.asarray(first.resize(size, Image.Resampling.BICUBIC), int)
+    """The first picture at the size of the second, int16 [H, W, 3]; Pillow's bicubic, which is exact everywhere."""
+    return np.asarray(first.resize(size, Image.Resampling.BICUBIC), np.int16)
 
 
 def together(below: np.ndarray, lacking: np.ndarray) -> np.ndarray:
-    """The enlarged picture and the differences, uint8 [H, W, 3]."""
-    return (below + lacking - GREY).clip(0, 255).astype(np.uint8)
+    """The enlarged picture and the differences, uint8 [H, W, 3]; the first array is used up."""
+    below += lacking
+    below -= GREY
+    return below.clip(0, 255, out=below).astype(np.uint8)
 
 
 def best(coder: Coder, base: Base, picture: Image.Image, setting: float) -> Streams:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from nlaic import container
 from nlaic.classic.base import BASES, NUMBERS, Base, base_numbered
 from nlaic.classic.scales import FACTORS
-from nlaic.container import BASE, READABLE, UNIT, Container, Header
+from nlaic.container import ANY_PIXELS, BASE, READABLE, UNIT, Container, Header
 from nlaic.errors import FormatError
 
 HEAD = 3  # bytes before the stream
@@ -61,9 +61,9 @@ class BasePicture:
         return head + (container.varint(len(self.first)) + self.first if self.scale else b"") + self.stream
 
 
-def has_base(data: bytes) -> bool:
+def has_base(data: bytes, max_pixels: int = ANY_PIXELS) -> bool:
     """Whether the picture of a file comes from a base codec. Its header alone is looked at."""
-    return BASE in container.unpack(data, max_pixels=1 << 48, known_required=READABLE, salvage=True).tags
+    return BASE in container.unpack(data, max_pixels=max_pixels, known_required=READABLE, salvage=True).tags
 
 
 def pack_base(

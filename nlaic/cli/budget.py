@@ -101,7 +101,13 @@ class _Set:
         budget = Budget(self.args.total_bytes, self.args.total_seconds)
         found = share(watched, len(self.jobs), way.ladder, budget, way.step)
         for job, option in zip(self.jobs, found.options, strict=True):
-            self._write(job, option)
+            try:
+                self._write(job, option)
+            except StopError:
+                raise
+            except FAILURES as error:
+                self.report.failure(job.name, error)
+                self.failed = True
         self._tell(found)
         return not self.failed
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from nlaic.ahead import processors
-from nlaic.cli.files import Job, UsageError
-from nlaic.cli.progress import Reporter, StopError, reason, say
+from nlaic.cli.files import Job, UsageError, is_file
+from nlaic.cli.progress import Reporter, StopError, is_terminal, reason, say
 from nlaic.container import MAX_PIXELS
 from nlaic.errors import NlaicError
 from nlaic.version import __version__
@@ -36,8 +36,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"{prog} {__version__}")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """See `argparse.ArgumentParser.parse_intermixed_args`."""
-        return self.parse_intermixed_args(args, namespace)
+        """See `argparse.ArgumentParser.parse_intermixed_args`; with `--` inputs are what stands behind it."""
+        words = sys.argv[1:] if args is None else args
+        return (super().parse_args if "--" in words else self.parse_intermixed_args)(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Say it and end with 2."""
@@ -189,7 +190,7 @@ def check_settings(command: str, words: Sequence[str]) -> None:
 def check_stdout(jobs: Sequence[Job]) -> bool:
     """Whether a result goes to standard output, which then must not be a terminal."""
     taken = any(job.target is None and not job.problem for job in jobs)
-    if taken and sys.stdout.isatty():
+    if taken and is_terminal(sys.stdout):
         raise UsageError("standard output is a terminal: give -o")
     return taken
 
@@ -197,7 +198,7 @@ def check_stdout(jobs: Sequence[Job]) -> bool:
 def still_to_do(jobs: Iterable[Job], force: bool, report: Reporter) -> Iterator[Job]:
     """Without --force, a file that is there is done: it was written whole or not at all."""
     for job in jobs:
-        if job.target and job.target.is_file() and not force:
+        if job.target and is_file(job.target) and not force:
             report.note(job.name, f"done before: {job.target}")
             report.finish()
         else:

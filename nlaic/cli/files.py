@@ -32,7 +32,11 @@ class Job:
 
     def read(self) -> bytes:
         """All of the source."""
-        return sys.stdin.buffer.read() if self.source is None else self.source.read_bytes()
+        if self.source is not None:
+            return self.source.read_bytes()
+        if sys.stdin is None:
+            raise NlaicError("standard input is closed")
+        return sys.stdin.buffer.read()
 
 
 def plan(
@@ -59,7 +63,7 @@ def plan(
     folder = _output_folder(inputs, output, many=many, recursive=recursive)
     jobs = []
     for name in inputs:
-        for source, place, problem in _expand(name, recursive, reads):
+        for source, place, problem in _expand(name, recursive, reads, folder):
             if ending and recursive and source and source.stem.endswith(ending):
                 continue
             target = None if problem else _target(source, place, folder, output, suffix, ending)
@@ -114,6 +118,8 @@ def _write_all(write: Callable[[memoryview], int], data: bytes) -> None:
 
 def _raw_stdout() -> Any:
     """Standard output without a buffer, so that nothing is left to fail again when Python ends."""
+    if sys.stdout is None:
+        raise NlaicError("cannot write standard output: it is closed")
     return getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
 
 
@@ -138,7 +144,9 @@ def _output_folder(inputs: Sequence[str], output: str | None, *, many: bool, rec
     return folder
 
 
-def _expand(name: str, recursive: bool, reads: Collection[str]) -> Iterator[tuple[Path | None, Path, str]]:
+def _expand(
+    name: str, recursive: bool, reads: Collection[str], results: Path | None
+) -> Iterator[tuple[Path | None, Path, str]]:
     """What an argument stands for: (source, place below the output folder, problem)."""
     path = Path(name)
     if name == STDIO:
@@ -148,16 +156,17 @@ def _expand(name: str, recursive: bool, reads: Collection[str]) -> Iterator[tupl
     elif not recursive:
         yield path, path, "is a folder: -r takes what is in it"
     else:
-        yield from _walk(path, reads)
+        yield from _walk(path, reads, results)
 
 
-def _walk(top: Path, reads: Collection[str]) -> Iterator[tuple[Path, Path, str]]:
-    """The files below a folder, sorted; hidden ones and links to folders are left out."""
+def _walk(top: Path, reads: Collection[str], results: Path | None) -> Iterator[tuple[Path, Path, str]]:
+    """The files below a folder, sorted; hidden ones, pipes, links to folders and the folder of results are left out."""
     problems: list[OSError] = []
-    found = []
+    found, place = [], results and _key(results)
     for folder, below, names in os.walk(top, onerror=problems.append):
-        below[:] = [name for name in below if not name.startswith(".")]
-        found += [Path(folder, n) for n in names if Path(n).suffix.lower() in reads and not n.startswith(".")]
+        below[:] = [n for n in below if not n.startswith(".") and _key(Path(folder, n)) != place]
+        taken = (Path(folder, n) for n in names if Path(n).suffix.lower() in reads and not n.startswith("."))
+        found += [path for path in taken if is_file(path) or _missing(path)]
     for path in sorted(found):
         yield path, path.relative_to(top), ""
     for error in problems:
@@ -210,5 +219,13 @@ def _is_folder(path: Path) -> bool:
     """Path.is_dir, false where that may not be known."""
     try:
         return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Path.is_file, false where that may not be known."""
+    try:
+        return path.is_file()
     except OSError:
         return False

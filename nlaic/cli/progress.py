@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -12,20 +13,35 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # characters that a terminal obeys
+
+
 class StopError(NlaicError):
     """A failure that every further file would share, such as missing weights."""
 
 
-def say(text: str, stream: TextIO) -> None:
-    """One line, now; what the terminal's encoding lacks is escaped (names of files may hold anything)."""
+def say(text: str, stream: TextIO | None) -> None:
+    """One line, now; what the terminal's encoding lacks or would obey is escaped (names of files may hold anything).
+
+    Nothing happens where the stream is closed.
+    """
+    if stream is None:
+        return
     encoding = stream.encoding or "utf-8"
-    line = " ".join(text.splitlines())
+    line = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", " ".join(text.splitlines()))
     stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at it; a closed one is None."""
+    return stream is not None and stream.isatty()
+
+
 def tell(text: str) -> None:
     """One line on standard output; where nobody can read it (`| head`, disk full), that is the end."""
+    if sys.stdout is None:
+        raise StopError("cannot write standard output: it is closed")
     try:
         say(text, sys.stdout)
     except OSError as error:
@@ -52,7 +68,7 @@ class Reporter:
         self._command, self._quiet, self._total, self._done = command, quiet, total, 0
         self._stdout_taken = stdout_taken
         self._bar = None
-        if (total > 1 or slow) and not quiet and sys.stderr.isatty():
+        if (total > 1 or slow) and not quiet and is_terminal(sys.stderr):
             self._bar = _make_bar(transient=total == 1)
             self._task = self._bar.add_task("", total=total)
 
@@ -82,7 +98,7 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """The line of a file that is done; a bar for many files stands for it where both are on the terminal."""
-        if self._quiet or (self._bar and self._total > 1 and sys.stdout.isatty()):
+        if self._quiet or (self._bar and self._total > 1 and is_terminal(sys.stdout)):
             return
         if self._bar and self._total == 1:
             self._bar.stop()

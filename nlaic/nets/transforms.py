@@ -4,6 +4,7 @@ The torch engine calls these modules, and `nlaic.onnx_export` writes each as a g
 Parameters keep the names that they have in a weights file (`g_s.branch.0.weight`).
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -88,7 +89,8 @@ class Pull(nn.Module):
         """See the class."""
         error = self.g_s(y_hat[None]).float() - picture(pixels)
         error = error * rows[:, None] * columns
-        return cast(Tensor, self.g_s.shortcut_transposed(error)).float()[0]
+        transposed = cast(Callable[[Tensor], Tensor], self.g_s.shortcut_transposed)
+        return transposed(error).float()[0]
 
 
 class Boundary(nn.Module):

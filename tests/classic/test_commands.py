@@ -11,6 +11,7 @@ from PIL import Image
 
 import nlaic
 from nlaic.cli import compress, decompress, info, restore
+from nlaic.errors import NlaicError
 from tests.conftest import smooth_picture
 
 COMMANDS = {"compress": compress, "decompress": decompress, "info": info, "restore": restore}
@@ -137,6 +138,23 @@ def test_a_budget_for_a_folder(folder, run, tiny_model):
     code, out, _ = run("compress -r photos -o out --total-bytes 9K --codec jpeg+auto --force --total-seconds 9")
     assert code == 1 and sum(path.stat().st_size for path in Path("out").iterdir()) <= 9000
     assert "decoding" in out[-1]
+
+
+def test_of_a_budget_what_can_be_written_is(folder, run, monkeypatch):
+    Path("photos").mkdir()
+    for seed in range(3):
+        smooth_picture(64, 64, seed).save(f"photos/{seed}.png")
+    written = []
+
+    def write(target, data, **options):
+        if target.name == "0.nlaic":
+            raise NlaicError(f"cannot write {target}: Permission denied")
+        written.append(target.name)
+
+    monkeypatch.setattr("nlaic.cli.budget.write_output", write)
+    code, _, err = run("compress -r photos -o out --total-bytes 3K --codec jpeg")
+    assert (code, written) == (1, ["1.nlaic", "2.nlaic"])
+    assert len(err) == 1 and err[0].endswith("photos/0.png: cannot write out/0.nlaic: Permission denied")
 
 
 def test_more_bytes_than_the_best_quality_takes_are_noted(folder, run, tiny_model):

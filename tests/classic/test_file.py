@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -12,7 +13,7 @@ import nlaic
 from nlaic import container
 from nlaic.classic.base import BASES
 from nlaic.classic.coders import MissingError
-from nlaic.classic.file import BaseDecoder, BaseEncoder, Pair, extract_base, parse_pair
+from nlaic.classic.file import SCALES_BYTES, BaseDecoder, BaseEncoder, Pair, extract_base, parse_pair
 from nlaic.classic.pictures import open_coded
 from nlaic.classic.restore import Restorer
 from nlaic.classic.scales import best, code
@@ -213,6 +214,21 @@ def test_a_stream_of_another_size_is_refused_before_memory_is_taken_for_it(name,
     with pytest.raises(FormatError, match=says):
         nlaic.decompress(rewritten(one, lambda _: content))
     assert not loaded
+
+
+def test_two_streams_ask_for_the_memory_they_take(monkeypatch):
+    picture, base = smooth_picture(1024, 768), BASES["jpeg"]
+    coded = code(base.open(), picture, 40, 1)
+    data = pack_base(BasePicture(base, None, coded.last, 1, coded.first), picture.size, 40, bytes(8), False, {})
+    nlaic.decompress(data)
+    tracemalloc.start()
+    nlaic.decompress(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < SCALES_BYTES * 1024 * 768
+    monkeypatch.setattr("nlaic.canvas._memory", lambda: SCALES_BYTES * 1024 * 768 - 1)
+    with pytest.raises(NlaicError, match=r"not enough memory for a picture of 1024x768 pixels \(0\.02 GB\)"):
+        nlaic.decompress(data)
 
 
 def test_pictures_beyond_pillows_own_limit_come_back(monkeypatch):

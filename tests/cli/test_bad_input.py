@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,55 @@ def test_devices_are_written_to_and_not_replaced(folder, run, stub):
     assert run("compress a.png -o full")[2] == ["nlaic-compress: a.png: cannot write full: No space left on device"]
     assert run("compress a.png -o null")[0] == 0
     assert Path("/dev/null").is_char_device() and Path("null").is_symlink()
+
+
+def test_a_name_that_cannot_be_does_not_stop_the_rest(folder, run, stub):
+    picture("photos/" + 251 * "x" + ".png")  # a byte too long with another suffix
+    picture("photos/z.png")
+    code, out, err = run("compress -r photos")
+    assert (code, len(out), len(err)) == (1, 1, 1)
+    assert out[0].startswith("photos/z.png") and err[0].endswith("File name too long")
+
+
+def test_pipes_in_a_folder_are_left_alone(folder, run, stub):
+    picture("photos/a.png")
+    os.mkfifo("photos/b.png")
+    code, out, err = run("compress -r photos")
+    assert (code, len(out), err) == (0, 1, [])
+
+
+def test_results_within_the_folder_are_not_taken_again(folder, run, stub):
+    Path("files").mkdir()
+    Path("files/a.nlaic").write_bytes(nlaic_bytes())
+    Path("files/out").mkdir()
+    Path("files/out/b.nlaic").write_bytes(nlaic_bytes())
+    code, out, err = run("decompress -r files -o files/out")
+    assert (code, len(out), err) == (0, 1, [])
+    assert tree(folder) == {"files/a.nlaic", "files/out/a.png", "files/out/b.nlaic"}
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_closed_streams(stream, folder, run, stub, monkeypatch):
+    picture("a.png")
+    picture("b.png")
+    monkeypatch.setattr(sys, stream, None)
+    assert run(["compress", "a.png", "b.png"])[0] == (1 if stream == "stdout" else 0)
+    assert Path("a.nlaic").is_file()
+    if stream != "stderr":
+        code, _, err = run(["compress", *(("-", "-o", "x.nlaic") if stream == "stdin" else ("a.png", "-o", "-"))])
+        assert code == 1 and err[0].endswith(("standard input is closed", "standard output: it is closed"))
+
+
+def test_inputs_that_begin_with_a_dash(folder, run, stub):
+    picture("-b.png")
+    code, out, err = run(["compress", "-q", "30", "--", "-b.png"])
+    assert (code, len(out), err) == (0, 1, []) and Path("-b.nlaic").is_file()
+
+
+def test_names_do_not_reach_the_terminal_as_commands(folder, run, stub):
+    picture("a\x1b[31m\x07.png")
+    code, out, _ = run(["compress", "a\x1b[31m\x07.png"])
+    assert code == 0 and out[0].startswith(r"a\x1b[31m\x07.png  40x30")
 
 
 def test_a_link_is_followed(folder, run, stub):

@@ -22,7 +22,7 @@ from nlaic.integer import QUALITIES
 from nlaic.metadata import KEYS, save_options
 from nlaic.notes import Warn, ignore
 from nlaic.picture import normalized, over_white
-from nlaic.target import largest_within
+from nlaic.target import largest_within, target_bytes
 
 ROUNDINGS = ("thoughtful", "attention", "nearest")
 SIDES = 65500  # pixels, by libjpeg; the format has room for 35 more
@@ -88,8 +88,7 @@ def encode(
         raise NlaicError(f"quality must be 0..100, but got {quality}")
     picture, metadata = _prepared(image, warn)
     job = _Job(analyse(np.asarray(picture), options.subsampling), model, options, metadata, warn)
-    if bpp is not None:
-        max_bytes = int(bpp * picture.width * picture.height / 8)
+    max_bytes = target_bytes(bpp, max_bytes, picture.size)
     if max_bytes is None:
         return job.pack(quality, job.tuned(quality, progress))
     sizes: dict[int, bytes] = {}
