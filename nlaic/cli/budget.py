@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from nlaic.classic.budget import Option, Share
 
+METRIC = "psnr"  # of a budget, unless told otherwise
+
 
 def add_budgets(parser: command.Parser, rate: Any) -> None:
     """The options; `rate` is the group of those that say how large files are to be."""
@@ -35,7 +37,7 @@ def add_budgets(parser: command.Parser, rate: Any) -> None:
     parser.add_argument(
         "--metric",
         choices=("mse", "psnr", "ms_ssim", "lpips"),
-        default="psnr",
+        default=METRIC,
         help="of --total-bytes: mean of a picture's; mse is the squared error of all pixels; default: psnr",
     )
 
@@ -50,6 +52,8 @@ def check_budgets(args: argparse.Namespace) -> None:
         raise UsageError("--total-seconds goes with --total-bytes")
     if args.total_bytes is not None and args.executor:
         raise UsageError("--total-bytes and --executor do not go together")
+    if args.total_bytes is None and args.metric != METRIC:
+        raise UsageError("--metric goes with --total-bytes")
     if args.scales and not args.codec:
         raise UsageError("--scales goes with --codec")
     if args.codec:

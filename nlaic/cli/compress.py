@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NAME = "nlaic-compress"
 SUFFIX = ".nlaic"
 DEFAULT_QUALITY = 50.0
+OWN: dict[str, Any] = {"effort": 3, "model": "light", "block": (2048, 1024)}  # options of nlaic's own codec: defaults
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -55,7 +56,7 @@ def make_parser() -> command.Parser:
         "-e",
         "--effort",
         type=command.effort,
-        default=3,
+        default=OWN["effort"],
         help="1 (fast) to 9 (most quality for its bytes, takes minutes a megapixel; 8 and 9 need torch); default: 3",
     )
     parser.add_argument(
@@ -69,11 +70,11 @@ def make_parser() -> command.Parser:
         action="store_true",
         help="with --codec: a picture reduced to 1/2, 1/4 or 1/8 first and the rest second, where that is better",
     )
-    parser.add_argument("--model", default="light", metavar="NAME|FILE", help="weights; default: light")
+    parser.add_argument("--model", default=OWN["model"], metavar="NAME|FILE", help="weights; default: light")
     parser.add_argument(
         "--block",
         type=command.block_size,
-        default=(2048, 1024),
+        default=OWN["block"],
         metavar="WxH",
         help="multiples of 64; default: 2048x1024",
     )
@@ -96,6 +97,9 @@ def _compress_all(args: argparse.Namespace) -> bool:
     from nlaic.picture import INPUT_SUFFIXES
 
     check_budgets(args)
+    for name, default in OWN.items():
+        if args.codec and getattr(args, name) != default:
+            raise UsageError(f"--{name} is for nlaic's own codec, not for --codec")
     jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=INPUT_SUFFIXES)
     jobs = [_no_picture(job, INPUT_SUFFIXES) for job in jobs]
     taken = command.check_stdout(jobs)
