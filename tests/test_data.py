@@ -1,5 +1,6 @@
 """Pictures and crops for training: the same whoever takes them, from where and how they are asked for."""
 
+from io import BytesIO
 from itertools import islice
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from nlaic.train import data as module
 from nlaic.train.data import Augmentation, Crops, Pictures, SampleNoise, load_pictures, shares
+from tests.conftest import smooth_picture
 
 
 def test_a_sample_has_its_own_noise():
@@ -37,6 +40,38 @@ def test_crops_depend_on_their_number_alone(folder, tmp_path):
     assert {tuple(v) for v in crops.sample(0)[0].reshape(3, -1).T.numpy()} <= {tuple(v) for v in everything}
     again = load_pictures(folder, tmp_path / "memory")
     assert np.array_equal(again[2], np.asarray(Image.open(sorted(folder.rglob("*.png"))[2]).convert("RGB")))
+
+
+def test_pictures_are_learned_as_they_are_seen(tmp_path):
+    """16 bits, alpha over hidden colours, a turn by EXIF; a damaged AVIF, on which Pillow raises a RuntimeError."""
+    root, hidden, exif = tmp_path / "photos", smooth_picture(40, 30).convert("RGBA"), Image.Exif()
+    root.mkdir()
+    values = np.arange(30 * 40, dtype=np.uint16).reshape(30, 40) * 54
+    Image.fromarray(values).save(root / "a.png")
+    hidden.putalpha(0)
+    hidden.save(root / "b.png")
+    exif[0x0112] = 6
+    smooth_picture(40, 30, 1).save(root / "c.png", exif=exif)
+    buffer = BytesIO()
+    smooth_picture(40, 30).save(buffer, "AVIF")
+    data = bytearray(buffer.getvalue())
+    start = data.index(b"mdat") + 4
+    data[start:] = bytes(len(data) - start)
+    (root / "d.avif").write_bytes(data)
+    pictures = load_pictures(root, tmp_path / "memory", workers=1)
+    assert pictures.unreadable == [str(root / "d.avif")]
+    assert np.array_equal(pictures[0], np.rint(values / 257)[..., None].repeat(3, -1))
+    assert (pictures[1] == 255).all()
+    assert np.array_equal(pictures[2], np.rot90(np.asarray(smooth_picture(40, 30, 1)), -1))
+
+
+def test_what_was_read_in_another_way_is_read_again(folder, tmp_path, monkeypatch):
+    load_pictures(folder, tmp_path / "memory")
+    monkeypatch.setattr(module, "_decode", lambda *_: pytest.fail("read again"))
+    load_pictures(folder, tmp_path / "memory")
+    monkeypatch.setattr(module, "READING", 1)
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        load_pictures(folder, tmp_path / "memory")
 
 
 def test_folders_are_mixed_by_their_weights():

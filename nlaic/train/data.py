@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset, get_worker_info
 
 from nlaic.errors import NlaicError
+from nlaic.picture import read_picture
 from nlaic.whole import replacing, write_whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
+READING = 2  # of pictures, in the names of caches: 2 as `nlaic.picture` reads them
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
     if not files:
         raise NlaicError(f"data.root: no picture in {root} (looked for {', '.join(sorted(SUFFIXES))})")
     stats = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    key = hashlib.sha256(json.dumps([str(root.resolve()), stats]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([READING, str(root.resolve()), stats]).encode()).hexdigest()[:16]
     pixels, index = cache / f"{key}.u8", cache / f"{key}.json"
     if not index.exists():
         _decode(files, pixels, index, workers)
@@ -98,9 +99,8 @@ def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
 
 def _decode_one(file: Path) -> np.ndarray | None:
     try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return np.asarray(read_picture(file))
+    except (NlaicError, OSError):
         return None
 
 
