@@ -16,6 +16,7 @@ from nlaic.evaluate.points import Picture, Point, PointTask, coder, decode, entr
 from nlaic.evaluate.store import as_image
 
 NEAR = 0.1  # a file that misses the rate by more than this share is not shown as being at it
+WEBP_SIDE = 16383  # pixels, the most that WebP holds
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,15 @@ def original(picture: Picture) -> str:
 
 
 def data_uri(picture: np.ndarray) -> str:
-    """Lossless WebP, which every browser shows."""
+    """Lossless WebP, which every browser shows; PNG where WebP holds no such side."""
     out = BytesIO()
-    as_image(picture).save(out, "WEBP", lossless=True, quality=50, method=3)
-    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
+    if max(picture.shape) > WEBP_SIDE:
+        kind = "png"
+        as_image(picture).save(out, "PNG")
+    else:
+        kind = "webp"
+        as_image(picture).save(out, "WEBP", lossless=True, quality=50, method=3)
+    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def choose(pictures: Sequence[Picture], wanted: int | Sequence[str]) -> list[Picture]:

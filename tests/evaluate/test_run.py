@@ -1,7 +1,9 @@
 """Evaluations from settings to results, with codecs that do and do not work."""
 
+import base64
 import json
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -140,9 +142,18 @@ def test_the_viewer_gets_the_file_nearest_to_the_rate(evaluate):
     assert abs(entry["bpp"] - 1) == pytest.approx(best) and entry["bpp"] == sizes[entry["setting"]]
 
 
-def jpeg_bytes(picture, quality):
-    from io import BytesIO
+@pytest.mark.parametrize("size", [(16384, 2), (2, 16384), (16383, 2)])
+def test_the_viewer_shows_pictures_that_webp_does_not_hold(evaluate, folder, size):
+    long = smooth_picture(*size)
+    long.save(folder / "long.png")
+    viewer = {"pictures": ["long.png"], "bpp": 1.0}
+    found, _ = evaluate(codecs=["coarse"], anchor="coarse", settings={"coarse": [1]}, viewer=viewer)
+    kind, _, content = found["viewer"][0]["image"].partition(";base64,")
+    shown = Image.open(BytesIO(base64.b64decode(content)))
+    assert kind == f"data:image/{shown.format.lower()}" and np.array_equal(shown, long)
 
+
+def jpeg_bytes(picture, quality):
     out = BytesIO()
     picture.save(out, "JPEG", quality=quality, optimize=True)
     return len(out.getvalue())
