@@ -58,9 +58,15 @@ class PillowCoder:
         self.version = f"Pillow {Image.__version__} {version} {options(1)}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
-        """An RGB picture to a file."""
+        """An RGB picture to a file; an NlaicError where the format does not hold it."""
         out = BytesIO()
-        image.save(out, self.format, **self.options(quality))
+        try:
+            image.save(out, self.format, **self.options(quality))
+        except MemoryError:
+            raise
+        except Exception as error:  # encoders raise nearly anything on sides that are too long
+            width, height = image.size
+            raise NlaicError(f"{width}x{height} pixels cannot be written as {self.format}: {error}") from error
         return out.getvalue()
 
     def decode(self, data: bytes, size: Size | None = None) -> Image.Image:

@@ -129,6 +129,14 @@ def test_a_base_codec_in_a_file(folder, run):
     assert (code, out) == (0, []) and "done before: out/a.jpg" in err[0]
 
 
+def test_a_picture_that_a_codec_does_not_hold_does_not_end_the_others(folder, run):
+    Image.new("RGB", (16400, 1)).save("long.png")
+    code, out, err = run("compress long.png a.png --codec webp")
+    assert code == 1 and len(out) == len(err) == 1
+    assert "long.png: 16400x1 pixels cannot be written as WEBP" in err[0]
+    assert Path("a.nlaic").is_file() and not Path("long.nlaic").exists()
+
+
 def test_a_budget_for_a_folder(folder, run, tiny_model):
     Path("photos").mkdir()
     for seed in range(3):
