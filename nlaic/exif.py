@@ -2,8 +2,9 @@
 
 EXIF is a small TIFF file: a header, then directories (IFD) of entries of 12 bytes, tag, type, count and a value or its
 place. Cameras' own notes point into it by absolute places, so it is altered where it is and not written anew: the
-orientation becomes 1, and the directory of the thumbnail, the second of the chain, is no longer pointed to. Where
-nothing but that directory and what it points to stands at the end, which is the custom, the end is cut off.
+orientation becomes 1, or its entry is taken out, and the directory of the thumbnail, the second of the chain, is no
+longer pointed to. Where nothing but that directory and what it points to stands at the end, which is the custom, the
+end is cut off.
 """
 
 import struct
@@ -28,6 +29,27 @@ def upright(exif: bytes) -> bytes:
         return _upright(data, _BYTE_ORDERS[bytes(data[:4])])
     except (struct.error, KeyError) as error:
         raise ValueError("no sound TIFF structure") from error
+
+
+def without_orientation(exif: bytes) -> bytes:
+    """EXIF, with its prefix or without, to the same without it and without orientation; nothing else is moved.
+
+    Empty where it holds nothing but an orientation. Raises ValueError where it is damaged.
+    """
+    data = bytearray(exif.removeprefix(PREFIX))
+    try:
+        order = _BYTE_ORDERS[bytes(data[:4])]
+        (first,) = struct.unpack_from(f"{order}I", data, 4)
+        tags = [tag for tag, _, _, _ in _entries(data, order, first)]
+    except (struct.error, KeyError) as error:
+        raise ValueError("no sound TIFF structure") from error
+    places = range(first + 2, first + 2 + 12 * len(tags), 12)
+    kept = [data[place : place + 12] for tag, place in zip(tags, places, strict=True) if tag != ORIENTATION]
+    link = first + 2 + 12 * len(tags)
+    end = min(link + 4, len(data))
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + data[link:end]
+    data[first:end] = directory.ljust(end - first, b"\0")
+    return bytes(data) if kept else b""
 
 
 def _upright(data: bytearray, order: str) -> bytes:

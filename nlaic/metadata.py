@@ -1,6 +1,8 @@
 """EXIF and XMP: out of a picture that Pillow opened, and into the files that Pillow writes."""
 
+import math
 import re
+from numbers import Real
 from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
@@ -12,10 +14,9 @@ KEYS = {"icc_profile": "colour profile", "exif": "EXIF", "xmp": "XMP"}  # in Pil
 HOLDERS = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})  # formats that hold all three
 _PARSED = frozenset({"AVIF", "TIFF"})  # of these, those whose EXIF Pillow reads before it writes it
 _JPEG_LIMITS = {"exif": 65533, "xmp": 65504, "icc_profile": 255 * 65519}  # bytes
-_DESCRIPTIVE = (  # tags of TIFF files that say nothing of how their pixels are stored
-    *(0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298),  # title, make, model, software, date, artist, copyright
-    *(0x011A, 0x011B, 0x0128),  # resolution
-)
+_TEXTS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)  # title, make, model, software, date, artist, rights
+_UNIT = 0x0128
+_DESCRIPTIVE = (*_TEXTS, 0x011A, 0x011B, _UNIT)  # tags of TIFF files that say nothing of how their pixels are stored
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _XMP_TAG, _PREDICTOR_TAG, _HORIZONTAL = 700, 317, 2
 _TURN = re.compile(rb'(tiff:Orientation(?:="|>))[0-9]')
@@ -47,9 +48,11 @@ def save_options(metadata: dict[str, bytes], format: str, warn: Warn) -> dict[st
     for key, limit in left.items():
         warn(f"{KEYS[key]} left out, it has {len(metadata[key])} bytes and JPEG holds {limit}")
     kept: dict[str, Any] = {key: content for key, content in metadata.items() if key not in left}
-    if format in _PARSED and "exif" in kept and not _holds_tags(kept["exif"]):
-        warn(f"EXIF left out, it is damaged or empty, and {format} holds none such")
-        del kept["exif"]
+    if format in _PARSED and "exif" in kept:
+        kept["exif"] = _parsed(kept["exif"])
+        if not kept["exif"]:
+            warn(f"EXIF left out, it is damaged or empty, and {format} holds none such")
+            del kept["exif"]
     if format == "PNG" and "xmp" in kept:
         kept["pnginfo"] = PngImagePlugin.PngInfo()
         kept["pnginfo"].add_itxt("XML:com.adobe.xmp", kept.pop("xmp").decode(errors="replace"))
@@ -58,13 +61,18 @@ def save_options(metadata: dict[str, bytes], format: str, warn: Warn) -> dict[st
     return kept
 
 
-def _holds_tags(stored: bytes) -> bool:
+def _parsed(stored: bytes) -> bytes:
+    """EXIF for the writers of _PARSED, empty where it is damaged or has no tags.
+
+    Without an orientation, because of which AVIF's would write all tags anew, which it cannot where one is odd.
+    """
     tags = Image.Exif()
     try:
-        tags.load(stored)
+        kept = exif.without_orientation(stored)
+        tags.load(kept)
     except Exception:  # Pillow raises nearly anything on damaged EXIF
-        return False
-    return len(tags) > 0
+        return b""
+    return exif.PREFIX + kept if len(tags) else b""
 
 
 def _descriptive(image: Image.Image) -> bytes:
@@ -84,5 +92,17 @@ def _tiff_tags(stored: bytes, xmp: bytes, warn: Warn) -> dict[int, Any]:
         tags.load(stored)
     if any(directory in tags for directory in _DIRECTORIES):
         warn("of EXIF only title, camera, date and rights are written to TIFF")
-    chosen: dict[int, Any] = {tag: tags[tag] for tag in _DESCRIPTIVE if tag in tags}
+    found: dict[int, Any] = {tag: tags[tag] for tag in _DESCRIPTIVE if tag in tags}
+    chosen = {tag: value for tag, value in found.items() if _sound(tag, value)}
+    if odd := [ExifTags.TAGS[tag] for tag in found if tag not in chosen]:
+        warn(f"{', '.join(odd)} of EXIF left out, TIFF holds none such")
     return chosen | {_PREDICTOR_TAG: _HORIZONTAL} | ({_XMP_TAG: xmp} if xmp else {})
+
+
+def _sound(tag: int, value: Any) -> bool:
+    """Whether a tag of _DESCRIPTIVE is what it has to be: libtiff refuses others, and the picture with them."""
+    if tag in _TEXTS:
+        return isinstance(value, (str, bytes))
+    if tag == _UNIT:
+        return isinstance(value, int) and 1 <= value <= 3
+    return isinstance(value, Real) and 0 <= float(value) < math.inf

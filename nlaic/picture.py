@@ -142,7 +142,9 @@ def encode_picture(image: Image.Image, format: str = "PNG", *, warn: Warn = igno
     buffer = BytesIO()  # not the file itself: Pillow hides the reason of a failed write, and TIFF wants to seek
     try:
         image.save(buffer, format, **options)
-    except (OSError, ValueError, KeyError, OverflowError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on what they do not hold
         width, height = image.size
         raise NlaicError(f"{width}x{height} pixels cannot be written as {format}: {error}") from error
     return buffer.getvalue()

@@ -1,12 +1,14 @@
 """EXIF made upright in place: nothing else changes, and noise raises nothing but ValueError."""
 
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from nlaic.exif import upright
+from nlaic.exif import upright, without_orientation
 from tests.test_whole_picture import camera_exif
 
 
@@ -16,6 +18,20 @@ def test_only_orientation_and_thumbnail_change(order):
     for orientation in range(1, 9):
         assert upright(camera_exif(orientation, order)) == expected
     assert upright(expected) == expected
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_without_orientation_all_else_stays_at_its_place(order):
+    whole = camera_exif(6, order)[6:]
+    found = without_orientation(camera_exif(6, order))
+    assert len(found) == len(whole) and found[50:] == whole[50:]  # from the end of the first directory on
+    before, after = Image.Exif(), Image.Exif()
+    before.load(whole)
+    after.load(found)
+    assert before.pop(0x0112) == 6 and dict(after) == dict(before)
+    assert after.get_ifd(0x8769) == before.get_ifd(0x8769) and after.get_ifd(1) == before.get_ifd(1)
+    assert without_orientation(found) == found
+    assert without_orientation(b"II*\0" + struct.pack("<I", 8) + directory([(0x0112, 3, 1, 6)])) == b""
 
 
 def test_a_thumbnail_that_does_not_stand_at_the_end_is_only_unlinked():
@@ -43,8 +59,9 @@ def test_directories_without_end():
 
 @pytest.mark.parametrize("length", range(8))
 def test_short(length):
-    with pytest.raises(ValueError, match="no sound TIFF"):
-        upright(camera_exif()[: 6 + length])
+    for change in (upright, without_orientation):
+        with pytest.raises(ValueError, match="no sound TIFF"):
+            change(camera_exif()[: 6 + length])
 
 
 @settings(max_examples=300, deadline=None)
@@ -52,8 +69,6 @@ def test_short(length):
 def test_noise(place, noise, cut):
     data = camera_exif()[6:]
     data = data[:place] + noise + (b"" if cut else data[place + len(noise) :])
-    try:
-        found = upright(data)
-    except ValueError:
-        return
-    assert len(found) <= len(data)
+    for change in (upright, without_orientation):
+        with suppress(ValueError):
+            assert len(change(data)) <= len(data)

@@ -312,6 +312,8 @@ def test_unknown_suffix_names_the_allowed_ones(name):
 def test_what_a_format_cannot_hold():
     with pytest.raises(NlaicError, match="20000x1 pixels cannot be written as WEBP"):
         encode_picture(Image.new("RGB", (20000, 1)), "WEBP")
+    with pytest.raises(NlaicError, match="65537x1 pixels cannot be written as AVIF"):
+        encode_picture(Image.new("RGB", (65537, 1)), "AVIF")
     with pytest.raises(NlaicError, match="allowed are PNG"):
         encode_picture(Image.new("RGB", (1, 1)), "GIF")
 

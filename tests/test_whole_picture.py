@@ -5,7 +5,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 import nlaic
 from nlaic import container
@@ -97,6 +97,33 @@ def camera_exif(orientation=6, order="<", thumbnail=True):
     link = struct.pack(f"{order}I", end if thumbnail else 0)
     tail = last + bytes(range(250)) * 16 if thumbnail else b""
     return b"Exif\0\0" + mark + struct.pack(f"{order}I", ifd0) + first + link + below + bytes(4) + maker + note + tail
+
+
+ODD = {  # tag, type, bytes of the value: what programs write and Pillow's writers raise TypeError and others on
+    "unit": (0x0128, 5, struct.pack("<II", 72, 1)),
+    "unit beyond": (0x0128, 4, struct.pack("<I", 70000)),
+    "resolution 0/0": (0x011A, 5, bytes(8)),
+    "resolution below 0": (0x011A, 10, struct.pack("<ii", -5, 3)),
+    "resolution in words": (0x011A, 2, b"72 dpi\0\0"),
+    "title": (0x010E, 5, struct.pack("<II", 1, 2)),
+    "date": (0x0132, 12, struct.pack("<d", 1.5)),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("format", ["AVIF", "TIFF"])
+def test_an_odd_tag_stands_in_no_pictures_way(odd, format):
+    """It stays where EXIF is written as it is; TIFF, whose tags are written anew, goes without, and it is said."""
+    tag, kind, value = ODD[odd]
+    count, far = len(value) if kind == 2 else 1, len(value) > 4
+    entries = struct.pack("<HHI4s", 0x0112, 3, 1, b"\1") + struct.pack("<HHI4s", 0x0131, 2, 4, b"us!\0")
+    entries += struct.pack("<HHI", tag, kind, count) + (struct.pack("<I", 50) if far else value)
+    picture, told = smooth_picture(32, 32), []
+    picture.info["exif"] = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 3) + entries + bytes(4) + (value if far else b"")
+    written = Image.open(BytesIO(encode_picture(picture, format, warn=told.append))).getexif()
+    assert written[0x0131] == "us!" and 0x0112 not in written
+    assert (tag in written, bool(told)) == (format == "AVIF", format == "TIFF")
+    assert format == "AVIF" or f"{ExifTags.TAGS[tag]} of EXIF left out" in told[0]
 
 
 def ragged_alpha():
