@@ -133,6 +133,7 @@ def open_engine(weights: Weights, execution: Execution | None = None) -> Engine:
     Raises:
         NlaicError: if it is not installed, or the weights are not what it needs.
     """
+    weights.check_codec()
     execution = execution or Execution()
     graphs = choose_graphs(weights, execution)
     if graphs:

@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from nlaic.classic.export import filter_network
 from nlaic.classic.nets.build import InLevels, as_filter
-from nlaic.classic.weights import CODEC
 from nlaic.engine import Execution
 from nlaic.errors import NlaicError
 from nlaic.graphs import Graphs
 from nlaic.nets.transforms import Boundary, transforms
 from nlaic.onnx_engine import OnnxEngine
 from nlaic.torch_engine import load_filter, load_network
-from nlaic.weights import Weights
+from nlaic.weights import FILTER, Weights
 
 OPSET = 20
 IR_VERSION = 10  # what ONNX Runtime 1.20 reads
@@ -51,7 +50,7 @@ def export_graphs(weights: Weights) -> Graphs:
     """
     if weights.path is None:
         raise NlaicError("graphs need weights that are a file: parameters are looked for there")
-    modules, manifest = _filter(weights) if weights.codec == CODEC else _codec(weights)
+    modules, manifest = _filter(weights) if weights.codec == FILTER else _codec(weights)
     inputs = {name: [_inputs(name, weights, size) for size in SIZES] for name in modules}
     places = _places(weights.path)
     models = {name: _with_places(_traced(module, inputs[name][0]), weights, places) for name, module in modules.items()}

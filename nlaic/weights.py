@@ -62,6 +62,7 @@ NOT_IN_ID = ("g_a.", "h_a.", "g_s.", "g_s_perceptual.", "boundary.", "discrimina
 ENCODING = ("g_a.", "h_a.", "encoder.", "discriminator.")
 
 CODECS = ("1",)  # ids of the codecs that this program decodes
+FILTER = "filter"  # in the place of one, in weights of filters
 
 # SHA-256 of the files that come with the package, by file name: weights of codecs, of filters (`nlaic.classic.weights`)
 # and of the JPEG encoder (`nlaic.classic.jpeg.model`), and ONNX graphs (`nlaic.graphs`).
@@ -126,9 +127,9 @@ class Weights:
         """The exact scale network.
 
         Raises:
-            NlaicError: if it is of a codec that is not known here.
+            NlaicError: see `check_codec`.
         """
-        self._check_codec()
+        self.check_codec()
         t = self.tensors
         first, second, third, last = (
             IntegerLayer(*(t[f"scale.{n}.{part}"] for part in ("weight", "bias", "multiplier"))) for n in range(4)
@@ -137,7 +138,7 @@ class Weights:
 
     def entropy_coder(self) -> EntropyCoder:
         """The coder with its tables; raises as `scale_network` does."""
-        self._check_codec()
+        self.check_codec()
         y, z = (Tables(self.tensors[f"tables.{k}.frequencies"], self.tensors[f"tables.{k}.bounds"]) for k in "yz")
         return EntropyCoder(y, z, int(self.metadata["skip"]))
 
@@ -151,7 +152,10 @@ class Weights:
         kept = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(ENCODING)}
         return Weights(kept, self.metadata)
 
-    def _check_codec(self) -> None:
+    def check_codec(self) -> None:
+        """Refuse weights of a filter, and of a codec that is not known here."""
+        if self.codec == FILTER:
+            raise NlaicError(f"weights {self.path}: those of a filter ({self.architecture}), not of a codec like light")
         if self.codec not in CODECS:
             known = ", ".join(CODECS)
             raise NlaicError(

@@ -3,17 +3,17 @@
 from torch import nn
 
 from nlaic.classic.nets.build import build_filter
-from nlaic.classic.weights import CODEC
+from nlaic.classic.weights import check_filter
 from nlaic.errors import NlaicError
 from nlaic.export import network_state, with_network
-from nlaic.weights import Weights
+from nlaic.weights import FILTER, Weights
 
 PREFIX = "filter"  # of the tensors
 
 
 def export_filter(network: nn.Module, metadata: dict[str, str]) -> Weights:
     """The weights of a network on the processor; `metadata` holds what is listed above but `codec`."""
-    return with_network(Weights({}, {"codec": CODEC, "skip": "0"}), PREFIX, network, metadata)
+    return with_network(Weights({}, {"codec": FILTER, "skip": "0"}), PREFIX, network, metadata)
 
 
 def filter_network(weights: Weights) -> nn.Module:
@@ -22,8 +22,7 @@ def filter_network(weights: Weights) -> nn.Module:
     Raises:
         NlaicError: if the weights are those of a codec, or of another network than they say.
     """
-    if weights.codec != CODEC:
-        raise NlaicError(f"weights {weights.path}: those of a codec, not of a filter")
+    check_filter(weights)
     network = build_filter(weights.architecture, weights.settings)
     try:
         network.load_state_dict(network_state(weights, PREFIX))

@@ -209,10 +209,11 @@ class BaseDecoder:
 
     def _filter(self, model_id: bytes) -> "Restorer":
         from nlaic.classic.restore import Restorer
-        from nlaic.classic.weights import find_filter_by_id
+        from nlaic.classic.weights import check_filter, find_filter_by_id
 
         if model_id not in self._filters:
             weights = read_weights(Path(self.model)) if self.model else find_filter_by_id(model_id)
+            check_filter(weights)
             if weights.model_id != model_id:
                 got = weights.model_id.hex()
                 raise FormatError(f"the file is of filter {model_id.hex()}, but weights {self.model} are filter {got}")

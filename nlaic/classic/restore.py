@@ -9,6 +9,7 @@ import numpy as np
 
 from nlaic.classic.base import base_named
 from nlaic.classic.blocks import overlap_save, padded_to
+from nlaic.classic.weights import check_filter
 from nlaic.engine import Execution, choose_graphs
 from nlaic.errors import NlaicError
 from nlaic.weights import Weights
@@ -41,7 +42,8 @@ class Runner(Protocol):
 
 
 def open_runner(weights: Weights, execution: Execution) -> Runner:
-    """The engine for a filter, as `nlaic.engine` chooses."""
+    """The engine for a filter, as `nlaic.engine` chooses; an NlaicError for weights of a codec."""
+    check_filter(weights)
     graphs = choose_graphs(weights, execution)
     if graphs:
         from nlaic.classic.graph_runner import GraphRunner

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from nlaic.classic.base import NUMBERS
 from nlaic.errors import NlaicError
+from nlaic.weights import FILTER, SUFFIX, Weights, read_weights, weights_folders
 from nlaic.weights import FILTERS as FOLDER
-from nlaic.weights import SUFFIX, Weights, read_weights, weights_folders
-
-CODEC = "filter"  # in the place of a codec id
 
 
 def find_filter(name: str, source: str) -> Weights:
@@ -57,6 +55,14 @@ def find_filter_by_id(model_id: bytes) -> Weights:
         if weights.model_id == model_id:
             return weights
     raise NlaicError(f"no filter with id {model_id.hex()} in {_places()}; --no-filter shows the picture without it")
+
+
+def check_filter(weights: Weights) -> None:
+    """Refuse weights of a codec."""
+    if weights.codec != FILTER:
+        raise NlaicError(
+            f"weights {weights.path}: those of a codec ({weights.architecture}), not of a filter like restore-light"
+        )
 
 
 def _candidates() -> Iterator[Path]:

@@ -12,6 +12,7 @@ from PIL import Image
 import nlaic
 from nlaic.cli import compress, decompress, info, restore
 from nlaic.errors import NlaicError
+from nlaic.resources import resource_folder
 from tests.conftest import smooth_picture
 
 COMMANDS = {"compress": compress, "decompress": decompress, "info": info, "restore": restore}
@@ -112,6 +113,25 @@ def test_what_cannot_be_done_is_one_line_and_no_file(folder, run, tiny_model, li
     got, _, err = run(line)
     assert got == code and says in err[-1], err
     assert len([text for text in err if "note" not in text]) == 1 and names() == before
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_weights_of_another_kind_are_said_to_be(folder, run, engine):
+    light, *_ = resource_folder("weights").glob("light-*.safetensors")
+    filter = next(Path("../weights/filters").glob("restore-light*"))
+    run("compress a.png --codec jpeg+restore-light -o base.nlaic")
+    run(f"compress a.png --model {light} -e 1 -o own.nlaic")
+    not_filter = f"weights {light}: those of a codec (light), not of a filter"
+    not_codec = f"weights {filter}: those of a filter (restore-light), not of a codec"
+    for line, says in (
+        (f"restore a.jpg --model {light}", not_filter),
+        (f"decompress base.nlaic --model {light}", not_filter),
+        (f"compress a.png --model {filter}", not_codec),
+        (f"decompress own.nlaic --model {filter}", not_codec),
+    ):
+        code, out, err = run(f"{line} --engine {engine}")
+        assert (code, out, len(err)) == (1, [], 1)
+        assert says in err[0]
 
 
 def test_a_base_codec_in_a_file(folder, run):
