@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 from nlaic.classic.base import Base
 from nlaic.classic.coders import MissingError, plugin
 from nlaic.classic.restore import Restorer, Running
-from nlaic.classic.source import Source, find_source
+from nlaic.classic.source import Source, find_source, is_lossless
 from nlaic.errors import NlaicError
 from nlaic.limits import pixel_limit
 from nlaic.notes import Warn, ignore
@@ -33,6 +33,7 @@ def open_coded(
     with_heif(required=False)
     source, turn = None, None
     picture = open_picture(stream, warn=warn)
+    lossless = is_lossless(stream)
     stream.seek(0)
     with pixel_limit():
         image = Image.open(stream)
@@ -40,7 +41,7 @@ def open_coded(
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # whose further frames are previews
             raise NlaicError(f"{frames} frames or pages: only a picture of one is restored")
-        source = find_source(image, given)
+        source = find_source(image, given, lossless=lossless)
         turn = _turn_of(image)
     return picture, source, turn
 

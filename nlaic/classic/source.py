@@ -1,6 +1,9 @@
 """What a picture went through: which base codec, and about which of its settings."""
 
+import os
+import struct
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -45,18 +48,35 @@ def parse_source(text: str) -> tuple[Base, float | None]:
         raise NlaicError(f"source must be CODEC or CODEC:QUALITY, but got {text!r}") from error
 
 
-def find_source(image: Image.Image, given: tuple[Base, float | None] | None = None) -> Source | None:
+def is_lossless(stream: BinaryIO) -> bool:
+    """Whether a sound file is a WebP without loss, which Pillow does not tell: its (first) picture is a chunk VP8L."""
+    stream.seek(0)
+    riff, form = struct.unpack("4s4x4s", stream.read(12).ljust(12))
+    if (riff, form) != (b"RIFF", b"WEBP"):
+        return False
+    while len(head := stream.read(8)) == 8:
+        kind, size = struct.unpack("<4sI", head)
+        if kind in (b"VP8 ", b"VP8L"):
+            return bool(kind == b"VP8L")
+        stream.seek(16 if kind == b"ANMF" else size + size % 2, os.SEEK_CUR)  # a frame's chunks lie behind 16 bytes
+    return False
+
+
+def find_source(
+    image: Image.Image, given: tuple[Base, float | None] | None = None, *, lossless: bool = False
+) -> Source | None:
     """What a picture went through, as far as it says so itself; None for one without loss.
 
     Args:
         image: as Pillow opened it, its `format` and quantisation tables still there.
         given: what the user says, from `parse_source`; it goes before.
+        lossless: from `is_lossless`.
 
     Raises:
         NlaicError: if the codec is known but nothing says at which setting.
     """
     base, setting = given or (None, None)
-    if base is None and image.format in FORMATS and not (image.format == "WEBP" and image.info.get("lossless")):
+    if base is None and image.format in FORMATS and not lossless:
         base = BASES[FORMATS[image.format]]
     if base is None:
         return None

@@ -1,12 +1,14 @@
 """What a picture went through: told by its quantisation tables, by its format, or by the user."""
 
+import struct
 from io import BytesIO
 
 import pytest
 from PIL import Image
 
 from nlaic.classic.base import BASES
-from nlaic.classic.source import find_source, level_of_tables, parse_source
+from nlaic.classic.pictures import open_coded
+from nlaic.classic.source import find_source, is_lossless, level_of_tables, parse_source
 from nlaic.errors import NlaicError
 from tests.conftest import smooth_picture
 
@@ -49,6 +51,50 @@ def test_formats_without_tables_need_the_user():
     assert find_source(opened("PNG")) is None
     assert find_source(opened("PNG"), parse_source("vvc:37")).base.name == "vvc"
     assert jpeg_quality(find_source(opened("JPEG", quality=30), parse_source("jpeg")).level) == 30
+
+
+def chunk(kind, content):
+    return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def webp(*chunks):
+    """A WebP file by hand."""
+    return b"RIFF" + struct.pack("<I", 4 + len(b"".join(chunks))) + b"WEBP" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("more", [{}, {"exif": b"Exif\0\0odd", "icc_profile": b"odd"}, {"xmp": b"VP8LVP8L"}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_webp_without_loss_is_told_by_its_chunk(lossless, more, mode):
+    """The alpha of a lossy one is without loss."""
+    picture, out = smooth_picture(33, 21), BytesIO()
+    if mode == "RGBA":
+        picture.putalpha(Image.linear_gradient("L").resize((33, 21)))
+    picture.save(out, "WEBP", lossless=lossless, quality=30, **more)
+    assert is_lossless(out) == lossless
+    if lossless:
+        assert open_coded(BytesIO(out.getvalue()))[1] is None
+        assert open_coded(BytesIO(out.getvalue()), parse_source("webp:40"))[1].level == pytest.approx(0.6)
+    else:
+        with pytest.raises(NlaicError, match="--source webp:30"):
+            open_coded(BytesIO(out.getvalue()))
+
+
+@pytest.mark.parametrize(
+    ("data", "lossless"),
+    [
+        (webp(chunk(b"ICCP", b"VP8L\0\0\0\0\0"), chunk(b"VP8 ", b"x"), chunk(b"VP8L", b"x")), False),
+        (webp(chunk(b"ICCP", b"VP8 \0\0\0\0\0"), chunk(b"VP8L", b"x")), True),
+        (webp(chunk(b"ANIM", bytes(6)), chunk(b"ANMF", bytes(16) + chunk(b"VP8L", b"x"))), True),
+        (webp(chunk(b"ANMF", bytes(16) + chunk(b"ALPH", b"VP8") + chunk(b"VP8 ", b"x"))), False),
+        (webp(b"VP8X\xff\xff\xff\xff"), False),
+        (webp(), False),
+        (b"RIFF\x10\0\0\0WAVE" + chunk(b"VP8L", b"x"), False),
+        (b"", False),
+    ],
+)
+def test_chunks_are_walked_from_one_to_the_next(data, lossless):
+    assert is_lossless(BytesIO(data)) == lossless
 
 
 @pytest.mark.parametrize(
