@@ -52,10 +52,11 @@ class OpenVinoEngine(GraphEngine):
             "PERFORMANCE_HINT": "LATENCY",
         }
         compiled = self._core.compile_model(self._core.read_model(_filled(model, parameters)), "CPU", settings)
+        asked = {name for port in compiled.inputs for name in port.get_names()}  # a graph may not look at the level
 
         def run(given: Mapping[str, np.ndarray]) -> np.ndarray:
             request = compiled.create_infer_request()
-            request.infer(dict(given))
+            request.infer({name: array for name, array in given.items() if name in asked})
             result = np.array(request.get_output_tensor().data)
             del request
             compiled.release_memory()

@@ -113,13 +113,15 @@ def test_weights_of_another_network_are_one_line():
     assert torch.is_inference_mode_enabled() is False
 
 
+@pytest.mark.parametrize("other", ["onnx", "openvino"])
 @pytest.mark.parametrize(("name", "source"), [("restore-light", "jpeg"), ("restore-light", "webp"), ("svac2", "heic")])
-def test_onnx_runtime_gives_what_torch_does(name, source):
+def test_other_engines_give_what_torch_does(name, source, other):
     """The shipped filters share their graphs; blocks that do not divide the picture."""
+    pytest.importorskip("openvino" if other == "openvino" else "onnxruntime")
     weights, pixels = find_filter(name, source), np.asarray(smooth_picture(150, 90))
     pictures = [
-        Restorer(weights, Execution("cpu", 1, engine=engine)).restore(pixels, 0.6, Running((64, 48)))
-        for engine in ("onnx", "torch")
+        Restorer(weights, Execution("cpu", 1, "fp32", engine=engine)).restore(pixels, 0.6, Running((64, 48)))
+        for engine in (other, "torch")
     ]
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 1
     assert (pictures[0] != pixels).any()
