@@ -48,6 +48,13 @@ def test_a_run_learns_and_its_export_is_a_codec(folder, tmp_path, capsys):
     assert "30 steps" in codec.weights.metadata["training.rd"]
 
 
+def test_pictures_of_another_folder_are_trained_on_too(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    smooth_picture(80, 80, 9).save(tmp_path / "other" / "a.png")
+    path = short_run(folder, tmp_path / "run", 1, f"data.mix={{{tmp_path}/other: 0.5}}")
+    assert "from 4 pictures" in find_weights(path).metadata["training.rd"]  # 3 of the first, one is held out
+
+
 def test_a_finished_run_is_exported_again_and_not_trained_on(folder, tmp_path):
     first = short_run(folder, tmp_path / "run", 2).read_bytes()
     again = short_run(folder, tmp_path / "run", 2).read_bytes()
@@ -207,6 +214,8 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
         (["data.root={photos}", "steps=1", "sampling.patch=64", "trainer.accelerator=gpu"], "trainer: "),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "dir={damaged}"], "damaged or no checkpoint"),
         (["data.root={photos}", "steps=1", "data.crop=round"], "data.crop must be one of"),
+        (["data.root={photos}", "steps=1", "data.mix=more"], "data.mix must be {FOLDER: WEIGHT, ...}.*'more'"),
+        (["data.root={photos}", "steps=1", "+data.mix.more=much"], "data.mix must be .*'much'"),
         (["data.root={photos}", "steps=1", "sampling.batch=8"], "sampling.batch is 8, but there are only 3"),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "compile=fast"], "compile must be one of"),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "logger.names=[paper]"], "logger.names"),

@@ -84,8 +84,8 @@ def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pic
     """Those to train on with the weight of each folder, and those held out."""
     data, folders = config["data"], []
     cache = Path(data["cache"] or user_folder("cache") / "pictures")
-    for root, weight in {data["root"]: 1.0, **data["mix"]}.items():
-        folders.append((load_pictures(Path(root), cache), float(weight)))
+    for root, weight in {data["root"]: 1.0, **(data["mix"] or {})}.items():
+        folders.append((load_pictures(Path(str(root)), cache), float(weight)))
         for name in folders[-1][0].unreadable:
             print(f"skipped, not readable: {name}")
     kept, held_out = folders[0][0].split(data["holdout"])

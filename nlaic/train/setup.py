@@ -97,6 +97,9 @@ def _check(config: dict[str, Any]) -> None:
     for length, value in ((n, config[n]) for n in LENGTHS if config[n] is not None):
         if not (isinstance(value, int | float) and value > 0):
             raise NlaicError(f"{length} must be a number above 0, but got {value!r}")
+    mix = config["data"]["mix"] or {}
+    if not (isinstance(mix, dict) and all(isinstance(weight, int | float) and weight > 0 for weight in mix.values())):
+        raise NlaicError(f"data.mix must be {{FOLDER: WEIGHT, ...}}, weights above 0, but got {mix!r}")
     unit = {"boundary": 128, "restore": 16}.get(name, 64)  # four blocks of multiples of 64; the grid of 4:2:0
     if config["sampling"]["patch"] % unit:
         raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
