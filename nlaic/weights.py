@@ -237,13 +237,21 @@ def _candidates() -> Iterator[Path]:
 
 
 def find_weights(name: str | Path) -> Weights:
-    """Weights by path, or by name: `light` is the first file `light-*.safetensors` of the places looked at."""
+    """Weights by path, or by name: `light` is the first file `light-*.safetensors` of the places looked at.
+
+    A name goes before a file that is called so; that one is `./light`, or a `Path`.
+
+    Raises:
+        NlaicError: if there are none, or a file is not what it must be.
+    """
     path = Path(name)
-    if path.suffix == SUFFIX or path.is_file():
+    if path.suffix == SUFFIX or (isinstance(name, Path) and path.is_file()):
         return read_weights(path)
     for candidate in _candidates():
-        if candidate.stem.rpartition("-")[0] == str(name) or candidate.stem == str(name):
+        if str(name) in (candidate.stem.rpartition("-")[0], candidate.stem):
             return read_weights(candidate)
+    if path.is_file():
+        return read_weights(path)
     raise NlaicError(f"no weights named {str(name)!r} in {_places()}; a path to a {SUFFIX} file will do too")
 
 

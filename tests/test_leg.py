@@ -1,6 +1,7 @@
 """Training elsewhere: packed, trained in legs without what is not there, brought back in halves, gone on with here."""
 
 import json
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -54,6 +55,13 @@ def test_a_leg_starts_where_a_run_has_come_to(words, tmp_path):
     assert leg("pack", packed, "--megabytes", 20, *words, f"start={tmp_path / 'before'}").returncode == 0
     done = leg("run", packed, tmp_path / "state", tmp_path / "out", "--minutes", 1e-6, "--part-megabytes", 1)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_pack_starts_from_weights_by_name(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("NLAIC_WEIGHTS", str(tiny_model))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()  # not a run
+    assert runpy.run_path(str(TOOL))["_start"]("tiny") == (tiny_model.read_bytes(), ".safetensors")
 
 
 def test_a_pack_holds_what_the_stages_need(words, tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
 from nlaic.train.callbacks import Divergence
 from nlaic.train.run import run
+from nlaic.train.setup import make_plan
 from nlaic.train.stages import Sampling
 from nlaic.weights import find_weights
 from tests.conftest import smooth_picture
@@ -187,6 +189,23 @@ def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
     before, after = (torch.load(p / "last.ckpt", weights_only=False)["state_dict"] for p in (first, second.parent))
     for name in (n for n in before if n.startswith("mean.net.")):
         torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
+
+
+def test_a_folder_is_a_run_where_it_has_a_checkpoint(tiny_model, tmp_path, monkeypatch):
+    """Such as that of `nlaic-evaluate ... out=tiny`, which has none."""
+    monkeypatch.setenv("NLAIC_WEIGHTS", str(tiny_model))
+    monkeypatch.chdir(tmp_path)
+    settings = config("data.root=photos", "steps=1", "start=tiny")
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "report.html").write_text("")
+    plan = make_plan(settings)
+    assert plan.weights.path == tiny_model and plan.checkpoint is None
+    (tmp_path / "tiny" / "last.ckpt").write_bytes(b"")
+    plan = make_plan(settings)
+    assert plan.weights is None and plan.checkpoint == Path("tiny/last.ckpt")
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(NlaicError, match=r"start: runs holds no last.ckpt, and no weights named 'runs'"):
+        make_plan(settings | {"start": "runs"})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Weights files: found by name, path and model id; what the id covers; what is refused."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +50,18 @@ def test_found_by_name_path_and_model_id(tiny_model, tmp_path, monkeypatch):
         find_weights("absent")
     with pytest.raises(NlaicError, match=r"0102030405060708.*data"):
         find_by_model_id(bytes(range(1, 9)))
+
+
+def test_a_name_goes_before_a_file_that_is_called_so(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("NLAIC_WEIGHTS", str(tiny_model))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").write_bytes(b"a list of things to buy")
+    assert find_weights("tiny").path == tiny_model
+    for place in ("./tiny", tmp_path / "tiny", Path("tiny")):
+        with pytest.raises(NlaicError, match="tiny: not a safetensors file"):
+            find_weights(place)
+    (tmp_path / "other").write_bytes(tiny_model.read_bytes())
+    assert find_weights("other").path == Path("other")  # no weights have that name
 
 
 def test_what_is_no_weights_file_stands_in_no_ones_way(tiny_model, tmp_path, monkeypatch):

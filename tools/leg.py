@@ -97,7 +97,7 @@ def pack(target: Path, megabytes: float, words: Sequence[str]) -> None:
         for wanted in (file for term in config["loss"]["terms"] for file in network_files(term)):
             files[f"networks/{wanted.file}"] = save(read(find(wanted, config["loss"]["networks"])))
     if start:
-        files["start"], suffix = _start(Path(start))
+        files["start"], suffix = _start(start)
     files["chain.json"] = json.dumps({"chain": chain, "start": suffix}).encode()
     root = Path(first["data"]["root"])
     pictures = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -117,15 +117,17 @@ def pack(target: Path, megabytes: float, words: Sequence[str]) -> None:
     print(f"{target}: {target.stat().st_size / MB:.1f} MB, {count} of {len(pictures)} pictures, {', '.join(chain)}")
 
 
-def _start(path: Path) -> tuple[bytes, str]:
+def _start(start: str) -> tuple[bytes, str]:
     """Weights as they are; of a checkpoint the running mean alone, which is what a run starts from. And the suffix."""
+    from nlaic.train.setup import checkpoint_of
     from nlaic.weights import SUFFIX, find_weights
 
-    if path.suffix == ".safetensors" or not path.exists():
-        found = find_weights(str(path)).path
+    path = checkpoint_of(start)
+    if path is None:
+        found = find_weights(start).path
         assert found is not None
         return found.read_bytes(), SUFFIX
-    checkpoint = torch.load(path / "last.ckpt" if path.is_dir() else path, map_location="cpu", weights_only=True)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     mean = {name: tensor for name, tensor in checkpoint["state_dict"].items() if name.startswith("mean.")}
     return saved(halved({"state_dict": mean})), ".ckpt"
 

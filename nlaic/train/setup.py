@@ -70,16 +70,33 @@ def make_plan(config: dict[str, Any]) -> Plan:
     """
     _check(config)
     before = config["start"]
-    from_run = before is not None and (Path(before).is_dir() or Path(before).suffix == ".ckpt")
+    checkpoint = checkpoint_of(before) if before else None
     return Plan(
         config["stage"]["name"],
         settings_from(Sampling, config["sampling"]),
         settings_from(Optimisation, config["optimisation"]),
         Augmentation(**{name: config["data"][name] for name in ("crop", "flip", "rotate", "reduce", "align")}),
         Distortion(**config["loss"]),
-        find_weights(before) if before and not from_run and config["stage"]["name"] != "jpeg" else None,
-        Path(before) if from_run else None,
+        _weights(before) if before and not checkpoint and config["stage"]["name"] != "jpeg" else None,
+        checkpoint,
     )
+
+
+def checkpoint_of(start: str) -> Path | None:
+    """The checkpoint that `start` names, by its file or by the folder of its run; None where it names weights."""
+    path = Path(start)
+    if (path / "last.ckpt").is_file():
+        return path / "last.ckpt"
+    return path if path.suffix == ".ckpt" else None
+
+
+def _weights(start: str) -> Weights:
+    try:
+        return find_weights(start)
+    except NlaicError as error:
+        if Path(start).is_dir():
+            raise NlaicError(f"start: {start} holds no last.ckpt, and {error}") from error
+        raise
 
 
 ALONE = ("rd", "restore", "jpeg")  # stages that need nothing to begin with
@@ -130,12 +147,11 @@ def first_stage(config: dict[str, Any], plan: Plan, kept: Pictures) -> RateDisto
 
 
 def start_from(module: Stage, path: Path) -> None:
-    """Begin with the running mean of another run's weights; its optimisers' state is left behind.
+    """Begin with the running mean of another run's weights, from its checkpoint; its optimisers' state is left behind.
 
     Raises:
         NlaicError: if the checkpoint cannot be read, or is one of another model.
     """
-    path = path / "last.ckpt" if path.is_dir() else path
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         for turn, trained in module.objective.trained.items():
