@@ -236,6 +236,18 @@ def test_a_folder_is_a_run_where_it_has_a_checkpoint(tiny_model, tmp_path, monke
         (["data.root={photos}", "steps=1", "data.mix=more"], "data.mix must be {FOLDER: WEIGHT, ...}.*'more'"),
         (["data.root={photos}", "steps=1", "+data.mix.more=much"], "data.mix must be .*'much'"),
         (["data.root={photos}", "steps=1", "sampling.batch=8"], "sampling.batch is 8, but there are only 3"),
+        (["data.root={photos}", "steps=1", "sampling.batch=0"], "sampling.batch must be a whole number from 1.* 0"),
+        (["data.root={photos}", "steps=1", "sampling.patch=0"], "sampling.patch must be a whole number from 1.* 0"),
+        (["data.root={photos}", "steps=1", "sampling.patch=wide"], "sampling.patch must be a whole number .*'wide'"),
+        (["data.root={photos}", "steps=1", "sampling.workers=-1"], "sampling.workers must be a whole number from 0"),
+        (["data.root={photos}", "steps=1", "sampling.seed=1.5"], "sampling.seed must be a whole number from 0"),
+        (["data.root={photos}", "steps=1", "threads=0"], "threads must be a whole number from 1, but got 0"),
+        (["data.root={photos}", "steps=1", "data.holdout=none"], "data.holdout must be a whole number .*'none'"),
+        (["data.root={photos}", "steps=1", "data.holdout=1"], "data.holdout=1 leaves none of 4 .*data.holdout=0"),
+        (["data.root={photos}", "steps=1", "data.cache={photos}/0.png/x"], "data.cache: cannot make .*Not a directory"),
+        (["data.root={photos}", "steps=1", "dir={photos}/0.png/x"], "dir: cannot make .*/0.png/x: Not a directory"),
+        (["data.root={photos}", "steps=1", "+loss.foo=1"], "loss: unknown setting 'foo', allowed: terms, scale"),
+        (["data.root={photos}", "steps=1", "logger.names=csv"], "logger.names must be a list of csv.*'csv'"),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "compile=fast"], "compile must be one of"),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "logger.names=[paper]"], "logger.names"),
         (["data.root={photos}", "steps=1", "+model.settings.colour=3"], "colour"),
@@ -257,6 +269,24 @@ def test_what_cannot_work_is_one_clear_error(folder, tmp_path, overrides, messag
                 *(o.format(**places) if "{" in o else o for o in overrides),
             )
         )
+
+
+def test_a_missing_logger_is_said_before_the_work(folder, tmp_path, monkeypatch):
+    def missing(**_):
+        raise ModuleNotFoundError("Requirement 'wandb' not met")
+
+    monkeypatch.setattr("nlaic.train.run.WandbLogger", missing)
+    with pytest.raises(NlaicError, match=r"logger.names: wandb is missing: pip install wandb"):
+        run(config(f"data.root={folder}", "steps=1", f"dir={tmp_path}/run", "logger=wandb"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    full = "def run(config): raise OSError(28, 'No space left on device', 'run/last.ckpt')"
+    code = f"import nlaic.train.run as r\n{full}\nr.run = run\nfrom nlaic.cli.train import main\nmain()"
+    command = [sys.executable, "-c", code, "data.root=photos", "steps=1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "nlaic-train: run/last.ckpt: No space left on device\n")
 
 
 def test_the_command_prints_one_line_for_an_error(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.cli.command import check_settings
+from nlaic.cli.progress import reason
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
 from nlaic.version import __version__
@@ -45,12 +46,17 @@ def main() -> None:
                 run(plain(config))
         except MissingMandatoryValue as error:
             sys.exit(f"nlaic-train: {error.full_key}=... must be given")
-        except NlaicError as error:
-            sys.exit(f"nlaic-train: {error}")
+        except (NlaicError, OSError) as error:
+            sys.exit(f"nlaic-train: {_told(error)}")
         except KeyboardInterrupt:
             sys.exit(130)
 
     run_config()
+
+
+def _told(error: NlaicError | OSError) -> str:
+    place = getattr(error, "filename", None)
+    return f"{place}: {reason(error)}" if place else reason(error)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import logging
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def run(config: dict[str, Any]) -> Path | None:
     folder = Path(
         config["dir"] or user_folder("cache") / "runs" / f"{config['model']['name']}-{config['stage']['name']}"
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    loggers = _loggers(config["logger"]["names"], folder / "logs")
+    _make("dir", folder)
     torch.set_num_threads(config["threads"])
     for file, digest in plan.distortion.files.items():
         print(f"loss over {file}, SHA-256 {digest}")
@@ -61,7 +63,7 @@ def run(config: dict[str, Any]) -> Path | None:
     report = _report(config, plan, module, held_out, folder)
     stop, divergence = StopAtBudget(config["leg_minutes"]), Divergence()
     checkpoint = Checkpoint(folder, config["checkpoint_minutes"], divergence)
-    trainer = _trainer(config, folder, [report, divergence, checkpoint, Progress(), stop])
+    trainer = _trainer(config, loggers, [report, divergence, checkpoint, Progress(), stop])
     with stop.on_interrupt():
         _fit(trainer, module, last)
     if module.progress < 1:
@@ -80,15 +82,29 @@ def run(config: dict[str, Any]) -> Path | None:
     return out
 
 
+def _make(setting: str, folder: Path) -> None:
+    """Make a folder that a setting names."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NlaicError(f"{setting}: cannot make {folder}: {error.strerror}") from error
+
+
 def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pictures]:
     """Those to train on with the weight of each folder, and those held out."""
     data, folders = config["data"], []
     cache = Path(data["cache"] or user_folder("cache") / "pictures")
+    _make("data.cache", cache)
     for root, weight in {data["root"]: 1.0, **(data["mix"] or {})}.items():
         folders.append((load_pictures(Path(str(root)), cache), float(weight)))
         for name in folders[-1][0].unreadable:
             print(f"skipped, not readable: {name}")
     kept, held_out = folders[0][0].split(data["holdout"])
+    if not len(kept):
+        raise NlaicError(
+            f"data.holdout={data['holdout']} leaves none of {len(held_out)} pictures to train on; "
+            "data.holdout=0 holds out none"
+        )
     if config["stage"]["name"] == "restore":
         kept, held_out = coded_pictures(config, kept, held_out, cache)
     folders[0] = (kept, 1.0)
@@ -145,12 +161,11 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
         raise
 
 
-def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(config: dict[str, Any], loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
     wanted = dict(config["trainer"])
     if wanted["precision"] == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
         wanted["precision"] = "bf16-mixed" if bf16_is_faster(device, backward=True) else "32-true"
-    loggers = [_logger(name, folder / "logs") for name in config["logger"]["names"]]
     try:
         return pl.Trainer(
             **wanted,
@@ -165,12 +180,19 @@ def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback])
         raise NlaicError(f"trainer: {error}".splitlines()[0]) from error
 
 
-def _logger(name: str, folder: Path) -> Logger:
-    """A logger by its name; what it needs is imported only now."""
-    if name == "csv":
-        return CSVLogger(str(folder), name="csv")
-    if name == "tensorboard":
-        return TensorBoardLogger(str(folder), name="tensorboard")
-    if name == "wandb":
-        return WandbLogger(project="nlaic", save_dir=str(folder))
-    raise NlaicError(f"logger.names: csv, tensorboard or wandb, but got {name!r}")
+def _loggers(names: list[str], folder: Path) -> list[Logger]:
+    """Loggers by their names; what they need is imported only now."""
+    kinds: dict[str, Callable[[], Logger]] = {
+        "csv": lambda: CSVLogger(str(folder), name="csv"),
+        "tensorboard": lambda: TensorBoardLogger(str(folder), name="tensorboard"),
+        "wandb": lambda: WandbLogger(project="nlaic", save_dir=str(folder)),
+    }
+    if not isinstance(names, list) or set(names) - set(kinds):
+        raise NlaicError(f"logger.names must be a list of csv, tensorboard, wandb, but got {names!r}")
+    loggers = []
+    for name in names:
+        try:
+            loggers.append(kinds[name]())
+        except ImportError as error:
+            raise NlaicError(f"logger.names: {name} is missing: pip install {name}") from error
+    return loggers

@@ -4,7 +4,8 @@ import copy
 import json
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -37,15 +38,16 @@ from nlaic.weights import Weights, find_weights
 T = TypeVar("T")
 
 
-def settings_from(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Make a settings dataclass from a part of the configuration.
+def settings_from(kind: type[T], values: Mapping[str, Any], group: str = "") -> T:
+    """Make a settings dataclass, or another class, from a part of the configuration.
 
     Raises:
-        NlaicError: if a name is not one of its fields.
+        NlaicError: if a name is not one of its arguments.
     """
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    known = list(signature(kind).parameters)
     if unknown := sorted(set(values) - set(known)):
-        raise NlaicError(f"{kind.__name__.lower()}: unknown setting {unknown[0]!r}, allowed: {', '.join(known)}")
+        group = group or kind.__name__.lower()
+        raise NlaicError(f"{group}: unknown setting {unknown[0]!r}, allowed: {', '.join(known)}")
     return kind(**values)
 
 
@@ -68,15 +70,16 @@ def make_plan(config: dict[str, Any]) -> Plan:
     Raises:
         NlaicError: if a setting is not known or a pretrained network is missing.
     """
+    sampling = settings_from(Sampling, config["sampling"])
     _check(config)
     before = config["start"]
     checkpoint = checkpoint_of(before) if before else None
     return Plan(
         config["stage"]["name"],
-        settings_from(Sampling, config["sampling"]),
+        sampling,
         settings_from(Optimisation, config["optimisation"]),
         Augmentation(**{name: config["data"][name] for name in ("crop", "flip", "rotate", "reduce", "align")}),
-        Distortion(**config["loss"]),
+        settings_from(Distortion, config["loss"], "loss"),
         _weights(before) if before and not checkpoint and config["stage"]["name"] != "jpeg" else None,
         checkpoint,
     )
@@ -111,12 +114,7 @@ def _check(config: dict[str, Any]) -> None:
         raise NlaicError(f"stage {name} works on a trained codec: start=WEIGHTS")
     if config["minutes"] is None and config["steps"] is None:
         raise NlaicError("give minutes=N or steps=N: how long to train")
-    for length, value in ((n, config[n]) for n in LENGTHS if config[n] is not None):
-        if not (isinstance(value, int | float) and value > 0):
-            raise NlaicError(f"{length} must be a number above 0, but got {value!r}")
-    mix = config["data"]["mix"] or {}
-    if not (isinstance(mix, dict) and all(isinstance(weight, int | float) and weight > 0 for weight in mix.values())):
-        raise NlaicError(f"data.mix must be {{FOLDER: WEIGHT, ...}}, weights above 0, but got {mix!r}")
+    _check_numbers(config)
     unit = {"boundary": 128, "restore": 16}.get(name, 64)  # four blocks of multiples of 64; the grid of 4:2:0
     if config["sampling"]["patch"] % unit:
         raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
@@ -126,6 +124,18 @@ def _check(config: dict[str, Any]) -> None:
     if backend and backend not in torch.compiler.list_backends(exclude_tags=()):
         known = ", ".join(torch.compiler.list_backends())
         raise NlaicError(f"compile must be one of {known}, but got {backend!r}")
+
+
+def _check_numbers(config: dict[str, Any]) -> None:
+    for length, value in ((n, config[n]) for n in LENGTHS if config[n] is not None):
+        if not (isinstance(value, int | float) and value > 0):
+            raise NlaicError(f"{length} must be a number above 0, but got {value!r}")
+    for setting, value, least in (("threads", config["threads"], 1), ("data.holdout", config["data"]["holdout"], 0)):
+        if not isinstance(value, int) or value < least:
+            raise NlaicError(f"{setting} must be a whole number from {least}, but got {value!r}")
+    mix = config["data"]["mix"] or {}
+    if not (isinstance(mix, dict) and all(isinstance(weight, int | float) and weight > 0 for weight in mix.values())):
+        raise NlaicError(f"data.mix must be {{FOLDER: WEIGHT, ...}}, weights above 0, but got {mix!r}")
 
 
 def first_stage(config: dict[str, Any], plan: Plan, kept: Pictures) -> RateDistortion:

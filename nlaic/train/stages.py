@@ -46,6 +46,12 @@ class Sampling:
     seed: int = 1
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("patch", 1), ("seed", 0), ("workers", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise NlaicError(f"sampling.{name} must be a whole number from {least}, but got {value!r}")
+
 
 class Stage(pl.LightningModule):
     """Steps, turns, the clock, the running mean of the weights; what is minimised is the objective's.
