@@ -79,7 +79,7 @@ def _evaluate(settings: dict[str, Any]) -> None:
     from nlaic.evaluate.settings import Settings
 
     with Bar() as bar:
-        evaluation = Evaluation(Settings(**settings), bar)
+        evaluation = Evaluation(Settings.of(settings), bar)
         results = evaluation.run()
     out = evaluation.settings.folder
     write_all(results, out)

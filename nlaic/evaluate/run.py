@@ -21,9 +21,14 @@ from nlaic.evaluate.store import digest, read_pixels
 
 
 class Evaluation:
-    """One run: what it works on, and what went wrong on the way."""
+    """One run: what it works on, and what went wrong on the way.
+
+    Raises:
+        NlaicError: for settings that make no sense.
+    """
 
     def __init__(self, settings: Settings, watch: Watch) -> None:
+        settings.check()
         self.settings, self.journal = settings, Journal(watch, settings.executor, settings.processes)
 
     def run(self) -> dict[str, Any]:
@@ -33,7 +38,6 @@ class Evaluation:
             NlaicError: for settings that make no sense; a codec, metric or point that fails is in the results.
         """
         s = self.settings
-        s.check()
         if s.anchor in s.codecs:
             bjontegaard()  # before hours of work
         specs = [parse(text) for text in dict.fromkeys(s.codecs)]
@@ -98,7 +102,7 @@ class Evaluation:
     def pictures(self) -> list[Picture]:
         """The pictures of the set; one that cannot be read is a failure, and the rest go on."""
         root, (every, limit) = self.settings.root, (self.settings.data.get(key) for key in ("every", "limit"))
-        files = find_pictures(root, without=(self.settings.folder, self.settings.store))[:: int(every or 1)][:limit]
+        files = find_pictures(root, without=(self.settings.folder, self.settings.store))[:: every or 1][:limit]
         self.journal.watch.phase("reading", len(files))
         found = []
         for path in files:

@@ -1,12 +1,13 @@
 """What an evaluation is asked for, looked at before any work is done."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from nlaic.ahead import processors
 from nlaic.errors import NlaicError
+from nlaic.executors import EXECUTORS
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,18 @@ class Settings:
     executor: str = "local"
     jobs: int | None = None
     force: bool = False
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """Those of a composed configuration.
+
+        Raises:
+            NlaicError: if a name is none of them.
+        """
+        known = [one.name for one in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise NlaicError(f"{unknown[0]} is none of the settings: {', '.join(known)}")
+        return cls(**{**values, "settings": values.get("settings") or {}})
 
     @property
     def store(self) -> Path:
@@ -49,23 +62,43 @@ class Settings:
         Raises:
             NlaicError: for the first such value; it says what is allowed.
         """
-        lists = {"codecs": self.codecs, "metrics": self.metrics, "rates": self.rates}
-        lists |= {f"settings.{name}": values for name, values in self.settings.items()}
-        for name, values in lists.items():
+        if not self.out:
+            raise NlaicError("out=... must be given")
+        for name in ("data", "settings", "viewer"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise NlaicError(f"{name} must be settings by name, but got {getattr(self, name)!r}")
+        if self.executor not in EXECUTORS:
+            raise NlaicError(f"executor must be one of {', '.join(EXECUTORS)}, but got {self.executor!r}")
+        self._check_lists()
+        self._check_numbers()
+
+    def _check_lists(self) -> None:
+        numbers = {"rates": self.rates, **{f"settings.{name}": values for name, values in self.settings.items()}}
+        for name, values in {"codecs": self.codecs, "metrics": self.metrics, **numbers}.items():
             if isinstance(values, str) or not isinstance(values, Sequence):
                 raise NlaicError(f"{name} must be a list, [A,B,...], but got {values!r}")
-        for name, values in lists.items():
-            if name not in ("codecs", "metrics") and not all(map(_is_number, values)):
+        for name, values in numbers.items():
+            if not all(map(_is_number, values)):
                 raise NlaicError(f"{name} must be numbers, but got {list(values)!r}")
+        if not self.codecs:
+            raise NlaicError("codecs must name at least one")
+        if not all(isinstance(codec, str) for codec in self.codecs):
+            raise NlaicError(f"codecs must be names, but got {list(self.codecs)!r}")
         if not all(rate > 0 for rate in self.rates):
             raise NlaicError(f"rates must be above 0, but got {list(self.rates)!r}")
-        if self.jobs is not None and (not isinstance(self.jobs, int) or self.jobs < 0):
-            raise NlaicError(f"jobs must be a whole number from 0, or null, but got {self.jobs!r}")
-        wanted = self.viewer["pictures"]
+
+    def _check_numbers(self) -> None:
+        wholes = {"jobs": (self.jobs, 0)} | {f"data.{name}": (self.data.get(name), 1) for name in ("every", "limit")}
+        for name, (value, least) in wholes.items():
+            if not (value is None or (isinstance(value, int) and value >= least)):
+                raise NlaicError(f"{name} must be a whole number from {least}, or null, but got {value!r}")
+        if self.bd_below is not None and not (_is_number(self.bd_below) and self.bd_below > 0):
+            raise NlaicError(f"bd_below must be a number above 0, or null, but got {self.bd_below!r}")
+        wanted, bpp = self.viewer.get("pictures"), self.viewer.get("bpp")
         if isinstance(wanted, str) or not isinstance(wanted, int | Sequence):
             raise NlaicError(f"viewer.pictures must be a number or a list, but got {wanted!r}")
-        if not _is_number(self.viewer["bpp"]) or self.viewer["bpp"] <= 0:
-            raise NlaicError(f"viewer.bpp must be a number above 0, but got {self.viewer['bpp']!r}")
+        if not (_is_number(bpp) and bpp > 0):
+            raise NlaicError(f"viewer.bpp must be a number above 0, but got {bpp!r}")
 
     @property
     def network_folder(self) -> str | None:
@@ -78,5 +111,5 @@ class Settings:
         return processors() if self.jobs is None else int(self.jobs)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,7 @@ def test_one_command_makes_everything_and_report_makes_it_again(folder, tmp_path
         (["out=x"], "nlaic-evaluate: data.root=... must be given"),
         (["out=x", "data.root=nowhere"], "nowhere: no such folder"),
         (["report", "nowhere"], "nlaic-evaluate: nowhere: No such file"),
+        (["out=x", "data.root=nowhere", "+foo=1"], "nlaic-evaluate: foo is none of the settings: data, out, cache,"),
         (["photos/", "out=x"], "'photos/' sets nothing: write name=value"),
     ],
 )
@@ -44,22 +46,28 @@ def test_mistakes_are_one_line(words, text):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in (resource_folder("conf") / "evaluate").glob("*.yaml")))
-def test_presets_name_codecs_and_metrics_that_there_are(preset):
+def composed(*words):
     import hydra
     from omegaconf import OmegaConf
 
-    from nlaic.evaluate import fid, metrics
-    from nlaic.evaluate.codecs import parse
     from nlaic.evaluate.settings import Settings
 
     with hydra.initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
-        config = hydra.compose("evaluate", [f"evaluate={preset}", "data.root=x", "out=y"])
-    settings = Settings(**OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        config = hydra.compose("evaluate", ["data.root=x", "out=y", *words])
+    return Settings.of(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (resource_folder("conf") / "evaluate").glob("*.yaml")))
+def test_presets_name_codecs_and_metrics_that_there_are(preset):
+    from nlaic.evaluate import fid, metrics
+    from nlaic.evaluate.codecs import parse
+
+    settings, without = (composed(f"evaluate={preset}", *more) for more in ([], ["settings=null"]))
     specs = [parse(text) for text in settings.codecs]
     known = {*metrics.METRICS, *metrics.SHORT, *fid.SET_METRICS, *fid.SHORT}
     assert specs and set(settings.metrics) <= known and settings.anchor in settings.codecs
-    assert set(settings.settings) <= set(settings.codecs)
+    assert set(settings.settings) <= set(settings.codecs) and without == replace(settings, settings={})
+    settings.check()
 
 
 def test_a_missing_extra_is_named_with_its_line():

@@ -185,6 +185,31 @@ def test_bad_settings_are_refused(refused, folder, tmp_path):
     assert "'z.png' is none of the pictures" in refused(viewer={"pictures": ["z.png"], "bpp": 1})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"codecs": []}, "codecs must name at least one"),
+        ({"codecs": ["jpeg", 5]}, "codecs must be names, but got ['jpeg', 5]"),
+        ({"data": None}, "data must be settings by name, but got None"),
+        ({"data": {"root": ".", "every": "abc"}}, "data.every must be a whole number from 1, or null, but got 'abc'"),
+        ({"data": {"root": ".", "every": 0}}, "data.every must be a whole number from 1, or null, but got 0"),
+        ({"data": {"root": ".", "limit": "abc"}}, "data.limit must be a whole number from 1, or null, but got 'abc'"),
+        ({"data": {"root": ".", "limit": -1}}, "data.limit must be a whole number from 1, or null, but got -1"),
+        ({"settings": 5}, "settings must be settings by name, but got 5"),
+        ({"viewer": None}, "viewer must be settings by name, but got None"),
+        ({"viewer": {"pictures": 1}}, "viewer.bpp must be a number above 0, but got None"),
+        ({"bd_below": "abc"}, "bd_below must be a number above 0, or null, but got 'abc'"),
+        ({"bd_below": 0}, "bd_below must be a number above 0, or null, but got 0"),
+        ({"jobs": "abc"}, "jobs must be a whole number from 0, or null, but got 'abc'"),
+        ({"executor": "slurm"}, "executor must be one of local, ray, but got 'slurm'"),
+        ({"out": None}, "out=... must be given"),
+    ],
+)
+def test_settings_are_looked_at_before_the_work(refused, monkeypatch, given, message):
+    monkeypatch.setattr("nlaic.evaluate.run.find_pictures", lambda *_, **__: pytest.fail("it works already"))
+    assert refused(**given) == message
+
+
 def test_an_output_folder_with_other_things_is_refused(evaluate, refused, folder, tmp_path):
     found, _ = evaluate()
     results.write_json(found, tmp_path / "out")
