@@ -66,7 +66,7 @@ class Evaluation:
             "failures": self.journal.failures,
             "points": [asdict(point) for point in points],
             "means": rows,
-            "at_rates": results.table_at_rates(rows, names, s.rates),
+            "at_rates": results.table_at_rates(rows, names, list(dict.fromkeys(s.rates))),
             "bd_rate": results.bd_table(points, rows, higher, s.anchor, s.bd_below) if has_anchor else None,
             "viewer": self.views(shown, specs, points),
             "warnings": self.journal.warnings,
@@ -182,10 +182,10 @@ class Evaluation:
         for spec in specs:
             spec.codec.check(s.settings.get(spec.text, ()))
         tasks = [
-            PointTask(picture, spec.text, float(setting), names, s.store, s.network_folder)
+            PointTask(picture, spec.text, setting, names, s.store, s.network_folder)
             for picture in pictures
             for spec in specs
-            for setting in s.settings.get(spec.text) or settings_of(spec.text)
+            for setting in dict.fromkeys(map(float, s.settings.get(spec.text) or settings_of(spec.text)))
         ]
         if known := sum(entry_of(task).read() is not None for task in tasks):
             self.journal.watch.note(f"{known} of {len(tasks)} files were made before, in {s.store}")

@@ -210,6 +210,13 @@ def test_settings_are_looked_at_before_the_work(refused, monkeypatch, given, mes
     assert refused(**given) == message
 
 
+def test_a_setting_or_rate_twice_is_one(evaluate):
+    found, _ = evaluate(codecs=["jpeg", "jpeg"], settings={"jpeg": [10, 10.0, 30]}, rates=[0.5, 0.5, 1.0])
+    assert len(found["points"]) == 6
+    assert [(row["setting"], row["pictures"]) for row in found["means"]] == [(10, 3), (30, 3)]
+    assert [row["bpp"] for row in found["at_rates"]] == [0.5, 1.0]
+
+
 def test_an_output_folder_with_other_things_is_refused(evaluate, refused, folder, tmp_path):
     found, _ = evaluate()
     results.write_json(found, tmp_path / "out")
