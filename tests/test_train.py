@@ -297,6 +297,15 @@ def test_the_command_prints_one_line_for_an_error(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_may_have_a_number_for_a_name(tmp_path):
+    words = ["data.root=none", "steps=1", "dir=2026", "out=1", "start=light"]
+    done = subprocess.run(
+        [sys.executable, "-m", "nlaic.cli.train", *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.stderr == "nlaic-train: data.root: none is not a folder\n"
+    assert (tmp_path / "2026").is_dir()
+
+
 def test_a_report_is_of_real_files(folder, tmp_path, capsys):
     short_run(folder, tmp_path / "run", 3, "report_minutes=1e-4", "checkpoint_minutes=60")
     lines = [line for line in capsys.readouterr().out.splitlines() if "patches/s" in line]

@@ -10,6 +10,8 @@ from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
 from nlaic.version import __version__
 
+PLACES = ("dir", "out", "start")  # names, of digits alone too
+
 
 def main() -> None:
     """Compose conf/train.yaml with the command line's overrides and run."""
@@ -32,7 +34,8 @@ def main() -> None:
         from nlaic.train.run import run
 
         def plain(config: Any) -> Any:
-            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            return values | {name: str(values[name]) for name in PLACES if values[name] is not None}
 
         try:
             if config.links:

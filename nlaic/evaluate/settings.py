@@ -44,12 +44,12 @@ class Settings:
     @property
     def store(self) -> Path:
         """Where points are kept."""
-        return (Path(self.cache).expanduser() if self.cache else self.folder / "cache").absolute()
+        return (Path(str(self.cache)).expanduser() if self.cache else self.folder / "cache").absolute()
 
     @property
     def folder(self) -> Path:
         """Where results go."""
-        return Path(self.out).expanduser().absolute()
+        return Path(str(self.out)).expanduser().absolute()
 
     @property
     def root(self) -> Path:
@@ -62,7 +62,7 @@ class Settings:
         Raises:
             NlaicError: for the first such value; it says what is allowed.
         """
-        if not self.out:
+        if self.out in (None, ""):
             raise NlaicError("out=... must be given")
         for name in ("data", "settings", "viewer"):
             if not isinstance(getattr(self, name), Mapping):
@@ -103,7 +103,7 @@ class Settings:
     @property
     def network_folder(self) -> str | None:
         """Where pretrained networks are, before other places."""
-        return str(Path(self.networks).expanduser().absolute()) if self.networks else None
+        return str(Path(str(self.networks)).expanduser().absolute()) if self.networks else None
 
     @property
     def processes(self) -> int:

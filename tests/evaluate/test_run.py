@@ -210,6 +210,12 @@ def test_settings_are_looked_at_before_the_work(refused, monkeypatch, given, mes
     assert refused(**given) == message
 
 
+def test_a_folder_may_have_a_number_for_a_name(evaluate, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluate(codecs=["jpeg"], settings={"jpeg": [50]}, out=2026, cache=7, networks=0)
+    assert list((tmp_path / "7").rglob("*.bin"))
+
+
 def test_a_setting_or_rate_twice_is_one(evaluate):
     found, _ = evaluate(codecs=["jpeg", "jpeg"], settings={"jpeg": [10, 10.0, 30]}, rates=[0.5, 0.5, 1.0])
     assert len(found["points"]) == 6
