@@ -125,8 +125,9 @@ def check_memory(width: int, height: int, size: int, memory: float | None = None
 def _memory() -> float:
     """Bytes that this machine has or this container may use, where that can be known."""
     limits = [math.inf]
-    with suppress(AttributeError, ValueError, OSError):
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if hasattr(os, "sysconf"):  # not on Windows
+        with suppress(ValueError, OSError):
+            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for file in CONTAINER_LIMITS:
         with suppress(ValueError, OSError):  # "max" is none
             limits.append(int(file.read_text()))

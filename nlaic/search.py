@@ -50,8 +50,8 @@ PLANS = {
     9: Plan(200, 0),
 }
 
-SHARE, FINER = 0.2, 0.75  # a round goes SHARE / rounds^FINER of the way to where the gradient points
-STRENGTH, OUTWARD = 0.5, 0.04  # see `RateDistortionRounding`
+SHARE, FINER = 0.18, 0.72  # a round goes SHARE / rounds^FINER of the way to where the gradient points
+STRENGTH, OUTWARD = 0.47, 0.04  # see `RateDistortionRounding`
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Layers of the networks: residual blocks, lapped transform, sub-pixel resampling, DCT kernels."""
 
 import math
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -81,21 +82,24 @@ class Lap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to the same, H and W multiples of 16 from 32 on; the outermost 8 pixels stay as they are."""
-        return self._mapped(x, self.matrix)
+        return _around_boundaries(x, lambda row: row @ self.matrix, lambda column: self.matrix.T @ column)
 
     def transposed(self, x: Tensor) -> Tensor:
-        """Apply the transpose of the whole map, [B, C, H, W] to the same."""
-        return self._mapped(x, self.matrix.T)
+        """Apply the transpose of the whole map, [B, C, H, W] to the same.
 
-    def _mapped(self, x: Tensor, matrix: Tensor) -> Tensor:
-        half = LAP // 2
-        with torch.autocast(x.device.type, enabled=False):
-            left, middle, right = x.split((half, x.shape[-1] - LAP, half), -1)
-            rows = middle.unflatten(-1, (-1, LAP)) @ matrix
-            x = torch.cat((left, rows.flatten(-2), right), -1)
-            top, middle, bottom = x.split((half, x.shape[-2] - LAP, half), -2)
-            columns = matrix.T @ middle.unflatten(-2, (-1, LAP))
-            return torch.cat((top, columns.flatten(-3, -2), bottom), -2)
+        The matrix stands before both products: behind one and transposed, OpenVINO 2026.4 takes it for another.
+        """
+        return _around_boundaries(x, lambda row: (self.matrix @ row.mT).mT, lambda column: self.matrix @ column)
+
+
+def _around_boundaries(x: Tensor, rows: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]) -> Tensor:
+    """Change 16 pixels around each boundary of blocks along rows, [.., n, 16], then along columns, [.., n, 16, W]."""
+    half = LAP // 2
+    with torch.autocast(x.device.type, enabled=False):
+        left, middle, right = x.split((half, x.shape[-1] - LAP, half), -1)
+        x = torch.cat((left, rows(middle.unflatten(-1, (-1, LAP))).flatten(-2), right), -1)
+        top, middle, bottom = x.split((half, x.shape[-2] - LAP, half), -2)
+        return torch.cat((top, columns(middle.unflatten(-2, (-1, LAP))).flatten(-3, -2), bottom), -2)
 
 
 class Fine(nn.Module):
