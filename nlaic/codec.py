@@ -275,7 +275,7 @@ class Codec:
     def _rounding(self) -> Rounding:
         return RateDistortionRounding.of(self.coder.y)
 
-    def _choose(self, block: Block, rate: Rate, effort: int, progress: Progress) -> Symbols:
+    def choose(self, block: Block, rate: Rate, effort: int, progress: Progress | None = None) -> Symbols:
         """One block's symbols, as much thought as the effort says; 3 to 7 fall to 2 where the engine cannot pull."""
         if effort < EFFORT_ROUNDING:
             return self.symbols(block.y, rate)
@@ -299,7 +299,7 @@ class Codec:
             report = _part(progress, number / source.count, (number + 1) / source.count)
             pixels = source.block(number)
             y = self.engine.analysis(pixels) if latents is None else latents[number]
-            s = self._choose(Block(pixels, source.size(number), y), rate, effort, report)
+            s = self.choose(Block(pixels, source.size(number), y), rate, effort, report)
             payloads.append(self.coder.encode(s.z_hat, rate.z_index, s.r, s.index))
             report(1.0)
         grid = source.grid

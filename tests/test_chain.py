@@ -26,7 +26,7 @@ def composed(*words):
 def test_every_file_of_a_group_composes(group):
     for file in (CONF / group).glob("*.yaml"):
         config = composed(f"{group}={file.stem}", "data.root=photos")
-        settings_from(Optimisation, OmegaConf.to_container(config.optimisation))
+        settings_from(Optimisation, OmegaConf.to_container(config.optimisation), "optimisation")
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -205,6 +205,20 @@ def test_the_flat_error_is_that_of_blocks_without_detail():
     torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=0)
 
 
+def test_the_colour_error_is_that_of_means_over_large_squares():
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 128, 192)
+    cast = torch.randn(2, 3, 2, 3)
+    texture = torch.randn(2, 3, 32, 32).repeat(1, 1, 4, 6)
+    texture -= texture.mean((2, 3), keepdim=True)
+    x_hat = x + cast.repeat_interleave(64, 2).repeat_interleave(64, 3) + texture
+    value = Distortion({"colour": 1.0}, scale=1.0)(x_hat, x)[0]
+    torch.testing.assert_close(value, cast.square().mean((1, 2, 3)))
+    small = Distortion({"colour": 1.0}, scale=1.0)(x_hat[..., :40, :32], x[..., :40, :32])[0]
+    means = (x_hat - x)[..., :32, :32].mean((2, 3))
+    torch.testing.assert_close(small, means.square().mean(1))
+
+
 def test_ms_ssim_against_piq(pair):
     x_hat, x = (v.repeat_interleave(2, 2).repeat_interleave(2, 3) for v in pair)
     value, _ = Distortion({"ms_ssim": 1.0}, 1.0)(x_hat, x)
@@ -235,7 +249,7 @@ def test_an_error_at_an_edge_weighs_what_one_inside_does():
 
 
 @pytest.mark.parametrize(
-    ("terms", "message"), [({"colour": 1.0}, "none of mse"), ({"dists": 1.0}, "vgg16_features.safetensors")]
+    ("terms", "message"), [({"sharpness": 1.0}, "none of mse"), ({"dists": 1.0}, "vgg16_features.safetensors")]
 )
 def test_what_is_missing_is_said(terms, message, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))

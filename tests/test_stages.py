@@ -1,13 +1,17 @@
 """The stages after the first: what they train, what they leave alone, and that their weights are a codec."""
 
+import copy
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from nlaic.codec import load
+from nlaic.container import unpack
 from nlaic.errors import NlaicError
 from nlaic.export import export, restore
 from nlaic.nets.boundary import BoundarySettings, build_boundary
@@ -17,6 +21,7 @@ from nlaic.nets.vae import uniform_noise
 from nlaic.rates import rate_at
 from nlaic.tiles import pad
 from nlaic.train.data import Batch
+from nlaic.train.encoder import Encoder
 from nlaic.train.losses import Distortion
 from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate
 from nlaic.train.run import run
@@ -91,6 +96,41 @@ def test_a_turn_moves_its_own_network_alone(net, discriminator, x, turn):
     )
     assert all(g is not None and g.isfinite().all() for g in gradients)
     assert all(p.grad is None for p in objective.parameters())
+
+
+@pytest.mark.parametrize("effort", [1, 2, 4])
+def test_what_the_encoder_chooses_is_what_files_hold(tiny_model, net, x, effort):
+    codec = load(str(tiny_model), device="cpu", threads=1, engine="torch")
+    y_hat, bpp = Encoder(codec.weights, effort)(x.x, x.position, net.rates.anchors)
+    pictures = (255 * x.x).round().byte().permute(0, 2, 3, 1).numpy()
+    for picture, position, latent, rate in zip(pictures, x.position, y_hat, bpp, strict=True):
+        quality = round(100 * position.item() / (net.rates.anchors - 1), 1)
+        data = codec.compress(Image.fromarray(picture), quality, effort=effort)
+        assert rate.item() == pytest.approx(8 * unpack(data).within(0, len) / 128**2)
+        expected = np.asarray(codec.decompress(data, realism=0, boundary_filter=False), float)
+        np.testing.assert_allclose(codec.engine.synthesis(latent.numpy()), expected, atol=1)
+
+
+def test_decoders_learn_from_what_the_encoder_chooses(tiny_model, net, discriminator, x):
+    objective = Adversarial(net, discriminator, MSE, AdversarialSettings(alternate=True)).train()
+    rounded, _ = objective.codec(x.x, x.position)
+    calls = objective.codec.encoder = Mock(side_effect=Encoder(find_weights(str(tiny_model)), 3))
+    again = Batch(x.x.clone(), x.position, x.noise)
+    for turn in objective.trained:
+        objective.losses(turn, again)
+    assert calls.call_count == 1  # a step's turns see the same files
+    chosen, _ = objective.codec(again.x, x.position)
+    assert not torch.equal(chosen, rounded)
+
+
+def test_a_second_decoder_is_where_the_tuned_one_starts(net, discriminator, x):
+    second = copy.deepcopy(net.g_s)
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.mul_(1.01)
+    objective = Adversarial(net, discriminator, MSE, AdversarialSettings(), second)
+    for ours, theirs in zip(objective.decoder.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs) and ours is not theirs
 
 
 class Recorder(nn.Module):
@@ -194,7 +234,7 @@ def test_four_stages_make_one_file(folder, tmp_path, kind):
 def test_the_decoder_again(folder, tmp_path):
     first = short_run(folder, tmp_path / "rd", 4)
     second = later("decoder", folder, tmp_path / "one", first)
-    third = later("decoder", folder, tmp_path / "two", second, "stage.keep=false")
+    third = later("decoder", folder, tmp_path / "two", second, "stage.keep=false", "stage.effort=3")
     a, b, c = (find_weights(str(one)) for one in (first, second, third))
     assert a.model_id == b.model_id == c.model_id
     for before, after in ((a, b), (b, c)):
@@ -211,8 +251,12 @@ def test_the_decoder_again(folder, tmp_path):
         (["stage=discriminator"], "start=WEIGHTS"),
         (["stage=adversarial", "start={model}", "sampling.patch=64"], "has no discriminator"),
         (["stage=boundary", "start={model}", "sampling.patch=64"], "multiple of 128"),
+        (["stage=decoder", "stage.effort=0", "start={model}"], "stage.effort must be a whole number from 1 to 9"),
         (["stage=discriminator", "stage.window=50", "start={model}"], "window must be a multiple of 16"),
         (["stage=adversarial_safe", "stage.settings.window=0", "start={model}"], "window must be a multiple of 16"),
+        (["stage=decoder", "stage.keep=maybe", "start={model}"], "stage.keep must be true or false, but got 'maybe'"),
+        (["stage=boundary", "sampling.patch=128", "stage.step=much", "start={model}"], "stage.step must be a number"),
+        (["stage=discriminator", "stage.settings.strides=wide", "start={model}"], "strides must be .a whole number"),
         (["stage=boundary", "start=/nowhere.safetensors", "sampling.patch=128"], "nowhere"),
     ],
 )

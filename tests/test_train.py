@@ -158,7 +158,7 @@ def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(folder, tmp_path):
 def test_a_run_starts_from_a_weights_file(folder, tmp_path):
     first = short_run(folder, tmp_path / "first", 6)
     second = short_run(
-        folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1e9"
+        folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1000000000"
     )
     before, after = (torch.load(p.parent / "last.ckpt", weights_only=False)["state_dict"] for p in (first, second))
     for name in (n for n in before if n.startswith("mean.net.g_")):
@@ -184,7 +184,7 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
 def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
     first = short_run(folder, tmp_path / "first", 6).parent
     second = short_run(
-        folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1e9"
+        folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1000000000"
     )
     before, after = (torch.load(p / "last.ckpt", weights_only=False)["state_dict"] for p in (first, second.parent))
     for name in (n for n in before if n.startswith("mean.net.")):
@@ -236,11 +236,11 @@ def test_a_folder_is_a_run_where_it_has_a_checkpoint(tiny_model, tmp_path, monke
         (["data.root={photos}", "steps=1", "data.mix=more"], "data.mix must be {FOLDER: WEIGHT, ...}.*'more'"),
         (["data.root={photos}", "steps=1", "+data.mix.more=much"], "data.mix must be .*'much'"),
         (["data.root={photos}", "steps=1", "sampling.batch=8"], "sampling.batch is 8, but there are only 3"),
-        (["data.root={photos}", "steps=1", "sampling.batch=0"], "sampling.batch must be a whole number from 1.* 0"),
-        (["data.root={photos}", "steps=1", "sampling.patch=0"], "sampling.patch must be a whole number from 1.* 0"),
-        (["data.root={photos}", "steps=1", "sampling.patch=wide"], "sampling.patch must be a whole number .*'wide'"),
-        (["data.root={photos}", "steps=1", "sampling.workers=-1"], "sampling.workers must be a whole number from 0"),
-        (["data.root={photos}", "steps=1", "sampling.seed=1.5"], "sampling.seed must be a whole number from 0"),
+        (["data.root={photos}", "steps=1", "sampling.batch=0"], "sampling.batch must be at least 1.* 0"),
+        (["data.root={photos}", "steps=1", "sampling.patch=0"], "sampling.patch must be at least 1.* 0"),
+        (["data.root={photos}", "steps=1", "sampling.patch=wide"], "sampling.patch must be a whole number, .*'wide'"),
+        (["data.root={photos}", "steps=1", "sampling.workers=-1"], "sampling.workers must be at least 0"),
+        (["data.root={photos}", "steps=1", "sampling.seed=1.5"], "sampling.seed must be a whole number, but got 1.5"),
         (["data.root={photos}", "steps=1", "threads=0"], "threads must be a whole number from 1, but got 0"),
         (["data.root={photos}", "steps=1", "data.holdout=none"], "data.holdout must be a whole number .*'none'"),
         (["data.root={photos}", "steps=1", "data.holdout=1"], "data.holdout=1 leaves none of 4 .*data.holdout=0"),
@@ -253,6 +253,15 @@ def test_a_folder_is_a_run_where_it_has_a_checkpoint(tiny_model, tmp_path, monke
         (["data.root={photos}", "steps=1", "+model.settings.colour=3"], "colour"),
         (["data.root={photos}", "steps=1", "+optimisation.speed=3"], "speed"),
         (["data.root={photos}", "steps=1", "optimisation.kind=Muon"], "optimisation.kind must be one of muon, adam"),
+        (["data.root={photos}", "steps=1", "optimisation.muon=fast"], "optimisation.muon must be a number.*'fast'"),
+        (["data.root={photos}", "steps=1", "optimisation.adam=-1"], "optimisation.adam must be at least 0.*-1"),
+        (["data.root={photos}", "steps=1", "optimisation.hold=2"], "optimisation.hold must be 0..1, but got 2"),
+        (["data.root={photos}", "steps=1", "optimisation.epoch=0"], "optimisation.epoch must be at least 1"),
+        (["data.root={photos}", "steps=1", "loss.scale=abc"], "loss.scale must be a number, but got 'abc'"),
+        (["data.root={photos}", "steps=1", "loss.terms.mse=abc"], "loss.terms must be {NAME: a number, ...} or null"),
+        (["data.root={photos}", "steps=1", "data.flip=abc"], "data.flip must be true or false, but got 'abc'"),
+        (["data.root={photos}", "steps=1", "+stage.settings.foo=1"], "stage.settings: stage rd has none"),
+        (["data.root={photos}", "steps=1", "sampling.patch=64", "model.settings.luma=abc"], "model.settings.luma must"),
     ],
 )
 def test_what_cannot_work_is_one_clear_error(folder, tmp_path, overrides, message):

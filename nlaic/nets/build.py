@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nlaic.arguments import check_arguments
 from nlaic.errors import NlaicError
 from nlaic.nets.light import LightSettings, build_light, start_light
 from nlaic.nets.paper import PaperSettings, build_paper, start_paper
@@ -18,14 +19,12 @@ def make_settings(architecture: str, values: Mapping[str, Any]) -> Settings:
     """The settings of an architecture from plain values (lists become tuples).
 
     Raises:
-        NlaicError: if the architecture or a setting is not known.
+        NlaicError: if the architecture or a setting is not known, or a value not of its kind.
     """
     if architecture not in ARCHITECTURES:
         raise NlaicError(f"architecture must be one of {', '.join(ARCHITECTURES)}, but got {architecture!r}")
-    try:
-        return ARCHITECTURES[architecture](**{name: _tuples(value) for name, value in values.items()})
-    except TypeError as error:
-        raise NlaicError(f"settings of {architecture}: {error}") from error
+    check_arguments(ARCHITECTURES[architecture], values, "model.settings")
+    return ARCHITECTURES[architecture](**{name: _tuples(value) for name, value in values.items()})
 
 
 def build(settings: Settings) -> HyperpriorVAE:

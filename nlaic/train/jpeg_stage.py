@@ -35,7 +35,7 @@ def jpeg_stage(config: dict[str, Any], plan: Plan) -> JpegObjective:
     Raises:
         NlaicError: if a setting is not known, or `start` or VGG-19's file is not what it must be.
     """
-    settings = settings_from(JpegSettings, config["model"]["settings"])
+    settings = settings_from(JpegSettings, config["model"]["settings"], "model.settings")
     torch.manual_seed(plan.sampling.seed)
     net = Jpeg(settings)
     if isinstance(net.attention, VggAttention):
@@ -45,7 +45,7 @@ def jpeg_stage(config: dict[str, Any], plan: Plan) -> JpegObjective:
     before = load(config["start"]) if config["start"] else None
     if before and before.knows(settings.subsampling):
         _start_from(net, before)
-    return JpegObjective(net, plan.distortion, settings_from(JpegLoss, config["stage"]["settings"]))
+    return JpegObjective(net, plan.distortion, settings_from(JpegLoss, config["stage"]["settings"], "stage.settings"))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from nlaic.errors import NlaicError
 from nlaic.nets.ms_ssim import MsSsim
 from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
 
-WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "blockiness", "flat")
+WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "blockiness", "flat", "colour")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 GRIDS = (8, 16)  # sides of the transform's blocks; those that a patch has no room for do not count
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
@@ -98,12 +98,23 @@ class FlatError(nn.Module):
         return (error * self.HALF / (self.HALF + variance)).flatten(1).mean(1)
 
 
+class ColourError(nn.Module):
+    """Squared error of the mean R, G and B of squares of 64 pixels a side: casts of colour, which no texture hides."""
+
+    SIDE = 64
+
+    def forward(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Two batches [B, 3, H, W] in 0..1 to [B]; a patch that is smaller is one square."""
+        side = min(self.SIDE, *x.shape[-2:])
+        return F.avg_pool2d(x_hat - x, side).square().flatten(1).mean(1)
+
+
 class Distortion(nn.Module):
     """scale * sum of weight * distance, a value a sample, for pictures in 0..1.
 
     Args:
-        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `blockiness`, `flat`, `lpips_alex|squeeze|vgg`,
-            `dists`, `dists_k` (k stages).
+        terms: weight of each distance: `mse`, `mae`, `ms_ssim`, `grid`, `blockiness`, `flat`, `colour`,
+            `lpips_alex|squeeze|vgg`, `dists`, `dists_k` (k stages).
         scale: factor on the sum. With 255^2 lambda weighs the squared error of 0..255 pixels, as the field does.
         networks: folder with the pretrained networks' files (`nlaic.train.perceptual.find`).
         window: side of the random window that distances over a network look at; None: all of the patch.
@@ -182,4 +193,6 @@ def _distance(name: str, networks: str | None) -> nn.Module:
         return Blockiness()
     if name == "flat":
         return FlatError()
+    if name == "colour":
+        return ColourError()
     return load_lpips(LPIPS[name], networks) if name in LPIPS else load_dists(DISTS[name], networks)

@@ -14,6 +14,7 @@ from nlaic.nets.discriminator import Discriminator, discriminator_loss, generato
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.seams import SIGMA, WIDTH
 from nlaic.train.data import Batch
+from nlaic.train.encoder import Encoder
 from nlaic.train.losses import SMALL, Distortion
 
 Losses = dict[str, Tensor]
@@ -69,11 +70,17 @@ class RateDistortion(nn.Module):
 
 
 class Frozen(nn.Module):
-    """A trained codec that stays as it is: out of every optimiser, and in evaluation mode whatever is asked for."""
+    """A trained codec that stays as it is: out of every optimiser, and in evaluation mode whatever is asked for.
+
+    Attributes:
+        encoder: chooses the symbols; None: y is rounded.
+    """
 
     def __init__(self, net: HyperpriorVAE) -> None:
         super().__init__()
         self.net = net.requires_grad_(False).eval()
+        self.encoder: Encoder | None = None
+        self._last: tuple[Tensor, Tensor, tuple[Tensor, Tensor]] | None = None
 
     def train(self, mode: bool = True) -> "Frozen":
         """Nothing happens."""
@@ -81,7 +88,17 @@ class Frozen(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures to y_hat as a decoder sees it [B, C, H/16, W/16], and bits per pixel [B]."""
+        """Pictures to y_hat as a decoder sees it [B, C, H/16, W/16], and bits per pixel [B].
+
+        The turns of a step look at the same tensors, which are coded once.
+        """
+        if self._last is None or self._last[0] is not x or self._last[1] is not position:
+            self._last = x, position, self._coded(x, position)
+        return self._last[2]
+
+    def _coded(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        if self.encoder:
+            return self.encoder(x, position, self.net.rates.anchors)
         y_hat, bits = self.net.latents(x, position)
         return y_hat, _bpp(bits, x)
 
@@ -164,17 +181,23 @@ class Adversarial(nn.Module):
     """Stage three, Eq. 6: the decoder alone, for what the discriminator and the eye take for real.
 
     Args:
-        net: the codec of stage one; its decoder is where the tuned one starts.
+        net: the codec of stage one.
         discriminator: of stage two.
         distortion: what else holds the decoder, DISTS in the paper.
         settings: see there.
+        decoder: where the tuned one starts; None: the codec's.
     """
 
     def __init__(
-        self, net: HyperpriorVAE, discriminator: Discriminator, distortion: Distortion, settings: AdversarialSettings
+        self,
+        net: HyperpriorVAE,
+        discriminator: Discriminator,
+        distortion: Distortion,
+        settings: AdversarialSettings,
+        decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.decoder = copy.deepcopy(net.g_s).requires_grad_(True)
+        self.decoder = copy.deepcopy(decoder or net.g_s).requires_grad_(True)
         self.codec, self.discriminator = Frozen(net), discriminator.requires_grad_(settings.alternate)
         self.distortion, self.settings, self.anchors = distortion, settings, net.rates.anchors
 

@@ -62,6 +62,15 @@ class Optimisation:
         for name, allowed in (("kind", KINDS), ("schedule", SCHEDULES)):
             if (value := getattr(self, name)) not in allowed:
                 raise NlaicError(f"optimisation.{name} must be one of {', '.join(allowed)}, but got {value!r}")
+        for name in ("beta1", "hold", "floor", "ema"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise NlaicError(f"optimisation.{name} must be 0..1, but got {value}")
+        for name in ("muon", "adam", "slow", "fast", "scale", "discriminator", "clip", "warmup", "halve_after"):
+            if not getattr(self, name) >= 0:
+                raise NlaicError(f"optimisation.{name} must be at least 0, but got {getattr(self, name)}")
+        for name in ("muon_every", "epoch", "halve_every"):
+            if getattr(self, name) < 1:
+                raise NlaicError(f"optimisation.{name} must be at least 1, but got {getattr(self, name)}")
 
     def factor(self, done: float, step: int, patches: int) -> float:
         """The learning rate over the full one.

@@ -25,7 +25,6 @@ from nlaic.train.data import Pictures
 from nlaic.weights import Weights
 
 GRID_CROP, GRID_ROWS, GRID_GAIN = 256, 3, 4  # pixels, pictures, factor on the difference
-EFFORT = 1  # of the encoder: one pass, as in training
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,21 @@ class CodecReport(Report):
         minutes: between two lines.
         snapshot: makes weights of what the run has learned so far.
         folder: for the grids.
+        effort: of the encoder, that of training.
         pictures: how many.
     """
 
     def __init__(
-        self, held_out: Pictures, minutes: float, snapshot: Callable[[], Weights], folder: Path, pictures: int = 6
+        self,
+        held_out: Pictures,
+        minutes: float,
+        snapshot: Callable[[], Weights],
+        folder: Path,
+        effort: int = 1,
+        pictures: int = 6,
     ) -> None:
         super().__init__(minutes)
-        self.snapshot, self.folder = snapshot, folder
+        self.snapshot, self.folder, self.effort = snapshot, folder, effort
         count = min(pictures, len(held_out))
         self.pictures = [whole(held_out[n]) for n in range(count)]
 
@@ -120,7 +126,7 @@ class CodecReport(Report):
         for quality in (0, 20, 40, 60, 80, 100) if len(codec.weights.tensors["rates.log_step"]) > 1 else (50,):
             sums = np.zeros(3)
             for picture in self.pictures:
-                data = codec.compress(Image.fromarray(picture), quality, effort=EFFORT)
+                data = codec.compress(Image.fromarray(picture), quality, effort=self.effort)
                 decoded = np.asarray(codec.decompress(data, realism=realism), np.float32)
                 mse = np.square(decoded - picture).mean() / 255**2
                 estimate = estimated_bpp(net, picture, quality) if net is not None else np.nan
@@ -133,7 +139,7 @@ class CodecReport(Report):
         rows = []
         for picture in self.pictures[:GRID_ROWS]:
             part = picture[:GRID_CROP, :GRID_CROP]
-            decoded = codec.decompress(codec.compress(Image.fromarray(part), 50, effort=EFFORT), realism=realism)
+            decoded = codec.decompress(codec.compress(Image.fromarray(part), 50, effort=self.effort), realism=realism)
             difference = 128 + GRID_GAIN * (np.asarray(decoded, int) - part)
             columns = [np.asarray(column, int).clip(0, 255) for column in (part, decoded, difference)]
             space = [(0, GRID_CROP - side) for side in part.shape[:2]]

@@ -21,7 +21,7 @@ from nlaic.train.filters import FilterReport, coded_pictures, restoration
 from nlaic.train.objectives import Objective
 from nlaic.train.outcome import exported, write
 from nlaic.train.report import CodecReport, Report
-from nlaic.train.setup import LATER, Plan, compile_networks, first_stage, make_plan, start_from
+from nlaic.train.setup import Plan, compile_networks, first_stage, later_stage, make_plan, start_from
 from nlaic.train.stages import Budget, Stage
 from nlaic.weights import user_folder
 
@@ -125,7 +125,7 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
         torch.manual_seed(plan.sampling.seed)
         objective = restoration(config, plan.distortion, plan.weights, kept[0][0])
     else:
-        objective = LATER[plan.stage].objective(config["stage"], plan)
+        objective = later_stage(config["stage"], plan)
     budget = Budget(config["minutes"], config["steps"])
     module = Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation)
     if begin and plan.checkpoint:
@@ -143,7 +143,8 @@ def _report(config: dict[str, Any], plan: Plan, module: Stage, held_out: Picture
         return jpeg_stage.JpegReport(held_out, minutes, lambda: jpeg_stage.exported(module, config, plan), subsampling)
     if plan.stage == "restore":
         return FilterReport(held_out, minutes)
-    return CodecReport(held_out, minutes, lambda: exported(module, config, plan), folder / "grids")
+    effort = config["stage"].get("effort", 1)
+    return CodecReport(held_out, minutes, lambda: exported(module, config, plan), folder / "grids", effort)
 
 
 def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:

@@ -5,13 +5,13 @@ import json
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from nlaic.arguments import check_arguments
 from nlaic.errors import NlaicError
 from nlaic.export import network_state, restore
 from nlaic.nets.boundary import BoundarySettings, build_boundary
@@ -20,6 +20,7 @@ from nlaic.nets.discriminator import Discriminator
 from nlaic.nets.scale import ScaleNetwork
 from nlaic.nets.vae import HyperpriorVAE, Rates
 from nlaic.train.data import Augmentation, Crops, Pictures
+from nlaic.train.encoder import Encoder
 from nlaic.train.losses import Distortion
 from nlaic.train.objectives import (
     Adversarial,
@@ -36,19 +37,20 @@ from nlaic.train.stages import Sampling, Stage
 from nlaic.weights import Weights, find_weights
 
 T = TypeVar("T")
+OnFiles = Redecode | Discriminate | Adversarial | Boundary  # what learns from the files of a codec that stays
 
 
-def settings_from(kind: type[T], values: Mapping[str, Any], group: str = "") -> T:
+def settings_from(kind: type[T], values: Mapping[str, Any], group: str) -> T:
     """Make a settings dataclass, or another class, from a part of the configuration.
 
     Raises:
-        NlaicError: if a name is not one of its arguments.
+        NlaicError: if a name is not one of its arguments, or a value not of its kind.
     """
-    known = list(signature(kind).parameters)
-    if unknown := sorted(set(values) - set(known)):
-        group = group or kind.__name__.lower()
-        raise NlaicError(f"{group}: unknown setting {unknown[0]!r}, allowed: {', '.join(known)}")
+    check_arguments(kind, values, group)
     return kind(**values)
+
+
+AUGMENTATION = ("crop", "flip", "rotate", "reduce", "align")
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,15 @@ def make_plan(config: dict[str, Any]) -> Plan:
     Raises:
         NlaicError: if a setting is not known or a pretrained network is missing.
     """
-    sampling = settings_from(Sampling, config["sampling"])
+    sampling = settings_from(Sampling, config["sampling"], "sampling")
     _check(config)
     before = config["start"]
     checkpoint = checkpoint_of(before) if before else None
     return Plan(
         config["stage"]["name"],
         sampling,
-        settings_from(Optimisation, config["optimisation"]),
-        Augmentation(**{name: config["data"][name] for name in ("crop", "flip", "rotate", "reduce", "align")}),
+        settings_from(Optimisation, config["optimisation"], "optimisation"),
+        settings_from(Augmentation, {name: config["data"][name] for name in AUGMENTATION}, "data"),
         settings_from(Distortion, config["loss"], "loss"),
         _weights(before) if before and not checkpoint and config["stage"]["name"] != "jpeg" else None,
         checkpoint,
@@ -112,6 +114,10 @@ def _check(config: dict[str, Any]) -> None:
         raise NlaicError(f"stage must be one of {', '.join((*ALONE, *LATER))}, but got {name!r}")
     if name not in ALONE and not before:
         raise NlaicError(f"stage {name} works on a trained codec: start=WEIGHTS")
+    if name in ("rd", "decoder") and config["stage"]["settings"]:
+        raise NlaicError(f"stage.settings: stage {name} has none, but got {config['stage']['settings']}")
+    if not isinstance(keep := config["stage"].get("keep", False), bool):
+        raise NlaicError(f"stage.keep must be true or false, but got {keep!r}")
     if config["minutes"] is None and config["steps"] is None:
         raise NlaicError("give minutes=N or steps=N: how long to train")
     _check_numbers(config)
@@ -193,19 +199,21 @@ def _trained(plan: Plan) -> Weights:
     return plan.weights
 
 
-def _redecode(stage: dict[str, Any], plan: Plan) -> Objective:
+def _redecode(stage: dict[str, Any], plan: Plan) -> OnFiles:
     weights = _trained(plan)
     lambdas = make_settings(weights.architecture, weights.settings).lambdas
     return Redecode(restore(weights), plan.distortion, lambdas)
 
 
-def _discriminate(stage: dict[str, Any], plan: Plan) -> Objective:
+def _discriminate(stage: dict[str, Any], plan: Plan) -> OnFiles:
     weights = _trained(plan)
     net = restore(weights)
-    return Discriminate(net, Discriminator(net.rates.log_step.shape[1], **stage["settings"]), stage["window"])
+    latent = {"latent": net.rates.log_step.shape[1]}
+    discriminator = settings_from(Discriminator, stage["settings"] | latent, "stage.settings")
+    return Discriminate(net, discriminator, stage["window"])
 
 
-def _adversarial(stage: dict[str, Any], plan: Plan) -> Objective:
+def _adversarial(stage: dict[str, Any], plan: Plan) -> OnFiles:
     weights = _trained(plan)
     net = restore(weights)
     state = network_state(weights, "discriminator")
@@ -213,29 +221,39 @@ def _adversarial(stage: dict[str, Any], plan: Plan) -> Objective:
         raise NlaicError(f"stage adversarial: {weights.path} has no discriminator; start from stage discriminator's")
     discriminator = Discriminator(net.rates.log_step.shape[1], json.loads(weights.metadata["discriminator"])["strides"])
     discriminator.load_state_dict(state)
-    return Adversarial(net, discriminator, plan.distortion, settings_from(AdversarialSettings, stage["settings"]))
+    settings = settings_from(AdversarialSettings, stage["settings"], "stage.settings")
+    return Adversarial(net, discriminator, plan.distortion, settings, _second_decoder(weights, net))
 
 
-def _boundary(stage: dict[str, Any], plan: Plan) -> Objective:
+def _boundary(stage: dict[str, Any], plan: Plan) -> OnFiles:
     weights = _trained(plan)
     net = restore(weights)
-    decoders = [net.g_s]
-    if perceptual := network_state(weights, "g_s_perceptual"):
-        decoders.append(copy.deepcopy(net.g_s))
-        decoders[1].load_state_dict(perceptual)
-    shape = settings_from(BoundarySettings, stage["settings"])
+    second = _second_decoder(weights, net)
+    decoders = [net.g_s, second] if second else [net.g_s]
+    shape = settings_from(BoundarySettings, stage["settings"], "stage.settings")
     network = build_boundary(shape)
     if (state := network_state(weights, "boundary")) and json.loads(weights.metadata["boundary"]) == shape.to_dict():
         network.load_state_dict(state)
     more = {name: stage[name] for name in ("relative", "step")}
+    check_arguments(Boundary, more, "stage")
     return Boundary(net, decoders, network, plan.distortion, shape.sigma, **more)
+
+
+def _second_decoder(weights: Weights, net: HyperpriorVAE) -> nn.Module | None:
+    """The one that the weights hold, if any."""
+    state = network_state(weights, "g_s_perceptual")
+    if not state:
+        return None
+    decoder = copy.deepcopy(net.g_s)
+    decoder.load_state_dict(state)
+    return decoder
 
 
 @dataclass(frozen=True)
 class Later:
     """A stage after the first: what makes its objective, and the network it trains, named as in a weights file."""
 
-    objective: Callable[[dict[str, Any], Plan], Objective]
+    objective: Callable[[dict[str, Any], Plan], OnFiles]
     trained: str
 
 
@@ -245,6 +263,18 @@ LATER = {
     "adversarial": Later(_adversarial, "g_s_perceptual"),
     "boundary": Later(_boundary, "boundary"),
 }
+
+
+def later_stage(stage: dict[str, Any], plan: Plan) -> OnFiles:
+    """The objective of a stage after the first, on what the encoder chooses at the stage's effort.
+
+    Raises:
+        NlaicError: if there is no such effort, or the weights are not what the stage works on.
+    """
+    objective = LATER[plan.stage].objective(stage, plan)
+    if stage["effort"] != 1:
+        objective.codec.encoder = Encoder(_trained(plan), stage["effort"])
+    return objective
 
 
 def starting_pictures(pictures: Pictures, sampling: Sampling) -> list[Tensor]:

@@ -48,9 +48,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("patch", 1), ("seed", 0), ("workers", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise NlaicError(f"sampling.{name} must be a whole number from {least}, but got {value!r}")
+            if (value := getattr(self, name)) < least:
+                raise NlaicError(f"sampling.{name} must be at least {least}, but got {value}")
 
 
 class Stage(pl.LightningModule):
