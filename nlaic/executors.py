@@ -4,6 +4,7 @@ What dies on the way (a process killed, a machine lost) is done again elsewhere;
 """
 
 import contextlib
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -32,6 +33,18 @@ class WorkerLostError(NlaicError):
     """Every worker that tried an item died."""
 
 
+def check_executor(executor: str) -> None:
+    """Whether there is such an executor.
+
+    Raises:
+        NlaicError: if there is none, or Ray is asked for and missing.
+    """
+    if executor not in EXECUTORS:
+        raise NlaicError(f"executor must be one of {', '.join(EXECUTORS)}, but got {executor!r}")
+    if executor == "ray" and importlib.util.find_spec("ray") is None:
+        raise NlaicError("executor ray needs Ray: pip install 'nlaic[cluster]'")
+
+
 def run_all(
     executor: str, work: Work[Shared, Item, Result], shared: Shared, items: Iterable[Item], workers: int
 ) -> Iterator[tuple[Item, Result | WorkerLostError]]:
@@ -45,8 +58,9 @@ def run_all(
         workers: processes on this machine; on a cluster its processors are counted.
 
     Raises:
-        NlaicError: if Ray is asked for and missing.
+        NlaicError: as `check_executor`.
     """
+    check_executor(executor)
     run = {"local": _run_local, "ray": _run_ray}[executor]
     items = iter(items)
     for first in items:  # nothing is started for nothing
@@ -129,10 +143,8 @@ def _run_ray(
     work: Work[Shared, Item, Result], shared: Shared, items: Iterator[Item], workers: int
 ) -> Iterator[tuple[Item, Result | WorkerLostError]]:
     """Items are tasks of one processor each; Ray does those of a lost worker again."""
-    try:
-        import ray
-    except ImportError as error:
-        raise NlaicError("executor ray needs Ray: pip install 'nlaic[cluster]'") from error
+    import ray
+
     started = not ray.is_initialized()
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

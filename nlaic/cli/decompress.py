@@ -74,6 +74,8 @@ def _decompress_all(args: argparse.Namespace) -> bool:
 
 def _extract(job: Job, args: argparse.Namespace, report: Reporter) -> None:
     """A base codec's own file; beside the input, or in a folder, it gets its own suffix."""
+    from PIL import Image
+
     import nlaic
     from nlaic.classic.file import extract_base
 
@@ -84,6 +86,9 @@ def _extract(job: Job, args: argparse.Namespace, report: Reporter) -> None:
     file, suffix = extract_base(data, args.max_pixels)
     named = job.target is None or (args.output and job.target == Path(args.output))
     target = job.target if named or job.target is None else job.target.with_suffix(suffix)
+    kinds = Image.registered_extensions()
+    if target and kinds.get(target.suffix.lower(), kind := kinds.get(suffix)) != kind:
+        raise NlaicError(f"--extract-base writes the {facts['base']['codec']} file as it is, {suffix}: not to {target}")
     if args.recursive and target and target.is_file() and not args.force:
         return report.note(job.name, f"done before: {target}")
     check_target(target, force=args.force, parents=args.recursive)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nlaic.errors import NlaicError
-from nlaic.executors import EXECUTORS, WorkerLostError, run_all
+from nlaic.executors import WorkerLostError, check_executor, run_all
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -33,8 +33,7 @@ def outcomes(
     Raises:
         NlaicError: if there is no such executor, or Ray is missing.
     """
-    if executor not in EXECUTORS:
-        raise NlaicError(f"executor must be one of {', '.join(EXECUTORS)}, but got {executor!r}")
+    check_executor(executor)
     if executor == "local" and jobs == 0:
         yield from ((task, _guarded(function, task)) for task in tasks)
         return

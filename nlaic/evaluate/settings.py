@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 from nlaic.ahead import processors
 from nlaic.errors import NlaicError
-from nlaic.executors import EXECUTORS
+from nlaic.executors import check_executor
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class Settings:
         for name in ("data", "settings", "viewer"):
             if not isinstance(getattr(self, name), Mapping):
                 raise NlaicError(f"{name} must be settings by name, but got {getattr(self, name)!r}")
-        if self.executor not in EXECUTORS:
-            raise NlaicError(f"executor must be one of {', '.join(EXECUTORS)}, but got {self.executor!r}")
+        check_executor(self.executor)
         self._check_lists()
         self._check_numbers()
 

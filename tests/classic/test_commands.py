@@ -151,6 +151,9 @@ def test_a_base_codec_in_a_file(folder, run):
     assert run("decompress a.nlaic --extract-base -o out")[0] == 0 and Path("out/a.jpg").is_file()
     code, out, err = run("decompress -r a.nlaic --extract-base -o out")
     assert (code, out) == (0, []) and "done before: out/a.jpg" in err[0]
+    code, out, err = run("decompress a.nlaic --extract-base -o own.png")
+    assert (code, out) == (1, []) and "writes the jpeg file as it is, .jpg: not to own.png" in err[0]
+    assert not Path("own.png").exists()
 
 
 def test_a_picture_that_a_codec_does_not_hold_does_not_end_the_others(folder, run):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from dataclasses import replace
 from io import BytesIO
 
@@ -157,6 +158,12 @@ def jpeg_bytes(picture, quality):
     out = BytesIO()
     picture.save(out, "JPEG", quality=quality, optimize=True)
     return len(out.getvalue())
+
+
+def test_a_missing_executor_is_said_before_a_picture_is_read(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr("nlaic.evaluate.run.find_pictures", lambda *_: pytest.fail("looked for"))
+    assert "executor ray needs Ray: pip install" in refused(executor="ray")
 
 
 def test_bad_settings_are_refused(refused, folder, tmp_path):
