@@ -237,6 +237,7 @@ def test_the_decoder_again(folder, tmp_path):
     third = later("decoder", folder, tmp_path / "two", second, "stage.keep=false", "stage.effort=3")
     a, b, c = (find_weights(str(one)) for one in (first, second, third))
     assert a.model_id == b.model_id == c.model_id
+    assert (b.metadata["effort.decoder"], c.metadata["effort.decoder"]) == ("1", "3")
     for before, after in ((a, b), (b, c)):
         changed = {n for n, tensor in before.tensors.items() if not np.array_equal(tensor, after.tensors[n])}
         assert "encoder.gain" in changed and all(name.startswith("g_s.") for name in changed - {"encoder.gain"})

@@ -37,7 +37,8 @@ def _metadata(module: Stage, config: dict[str, Any], networks: dict[str, str]) -
     """What there is to know about a stage, by its name."""
     name, patches = config["stage"]["name"], module.steps * module.sampling.batch
     pictures = sum(len(one) for one, _ in module.pictures)
-    return {
+    effort = {f"effort.{name}": str(config["stage"]["effort"])} if "effort" in config["stage"] else {}
+    return effort | {
         "stage": name,
         f"loss.{name}": json.dumps({"terms": config["loss"]["terms"], "scale": config["loss"]["scale"]}),
         f"networks.{name}": json.dumps(networks),
