@@ -6,7 +6,8 @@ Two ways, both with z_hat held at what the plain encoder chose, so that every sy
   y_hat - gradient / (2 gain), the gain being the squared norm of g_s' Jacobian for a channel. The value aimed at moves
   a share of the way there and is rounded again by what the symbols cost and what the error weighs
   (`nlaic.visibility`). Where g_s has a linear shortcut, its transpose stands for the Jacobian's: half the time. It says
-  where to, not how far: the share is small.
+  where to, not how far: the share is small. Every second row of cells also makes up for the mean colour that its
+  neighbours lack: each symbol's own error is small, but rounded alike they cast a colour over a whole sky.
 - **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits, squared error and MS-SSIM. Needs torch.
 """
 
@@ -20,6 +21,7 @@ from nlaic.engine import INSTALL
 from nlaic.errors import NlaicError
 from nlaic.rates import Rate
 from nlaic.rounding import RateDistortionRounding
+from nlaic.visibility import PYRAMID
 
 if TYPE_CHECKING:
     from nlaic.codec import Codec, Symbols
@@ -50,6 +52,7 @@ PLANS = {
     9: Plan(200, 0),
 }
 
+NEIGHBOURS, LESS = 0.2, 0.25  # a cell makes up for NEIGHBOURS / rounds^LESS of the colour that is missing around it
 SHARE, FINER = 0.18, 0.72  # a round goes SHARE / rounds^FINER of the way to where the gradient points
 STRENGTH, OUTWARD = 0.47, 0.04  # see `RateDistortionRounding`
 
@@ -99,20 +102,48 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
 
         aim = anneal(codec, block, rate, chosen, plan.steps, step_done)
         chosen = codec.residuals(aim, chosen, rate)
-    for _ in range(plan.rounds):
-        way = ideal(codec, block, rate, chosen)  # in place: these are large
+    colour = colour_channels(codec.gain)
+    for number in range(plan.rounds):
+        y_hat = codec.decoded(chosen, rate)
+        way = ideal(codec, block, y_hat)  # in place: these are large
+        missing = around(way[colour] - y_hat[colour], number % 2)
         way -= aim
         way *= SHARE / plan.rounds**FINER
         aim = np.add(way, aim, out=way)
+        aim[colour] += missing * (NEIGHBOURS / plan.rounds**LESS)
         chosen = codec.residuals(aim, chosen, rate, rounding)
         step_done()
     return chosen
 
 
-def ideal(codec: "Codec", block: Block, rate: Rate, chosen: "Symbols") -> np.ndarray:
+def ideal(codec: "Codec", block: Block, y_hat: np.ndarray) -> np.ndarray:
     """Where y_hat would have the least error if every symbol acted for itself, in y's own units [C, h, w]."""
-    y_hat = codec.decoded(chosen, rate)
     gain = codec.gain[0, :, None, None]
     correction = codec.engine.pull(y_hat, block.pixels, block.size)
     correction /= gain
     return np.subtract(y_hat, correction, out=correction)
+
+
+def colour_channels(gain: np.ndarray) -> np.ndarray:
+    """The channels of y that hold the mean colour of a cell: what they change is left in means over 16x16 pixels.
+
+    Args:
+        gain: see `Codec.gain`.
+    """
+    share = gain[-1] / gain[0]
+    return np.flatnonzero(share > share.max() / 2) if len(gain) == PYRAMID else np.empty(0, int)
+
+
+def around(error: np.ndarray, parity: int) -> np.ndarray:
+    """Means over 3x3 cells at every second row, 0 at the others: what a row makes up for its neighbours do not too.
+
+    Args:
+        error: [C, h, w].
+        parity: of the rows, 0 or 1.
+    """
+    height, width = error.shape[1:]
+    edged = np.pad(error, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    windows = [edged[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
+    means = np.mean(windows, axis=0)
+    means[:, 1 - parity :: 2] = 0
+    return means

@@ -11,7 +11,7 @@ from nlaic.codec import Codec
 from nlaic.errors import NlaicError
 from nlaic.nets.transforms import transforms
 from nlaic.rates import rate_at
-from nlaic.search import PLANS, Block, Plan, ideal, search
+from nlaic.search import NEIGHBOURS, PLANS, Block, Plan, around, colour_channels, ideal, search
 from nlaic.tiles import pad
 from nlaic.visibility import Objective
 from tests.conftest import smooth_picture
@@ -92,10 +92,10 @@ def test_padding_does_not_count(codec, block):
     rate = rate_at(codec.weights.tensors, 500)
     noise = block.pixels.copy()
     noise[SIZE[0] :], noise[:, SIZE[1] :] = 255, 0
-    chosen = codec.symbols(block.y, rate)
-    there, here = (ideal(codec, Block(pixels, SIZE, block.y), rate, chosen) for pixels in (noise, block.pixels))
+    y_hat = codec.decoded(codec.symbols(block.y, rate), rate)
+    there, here = (ideal(codec, Block(pixels, SIZE, block.y), y_hat) for pixels in (noise, block.pixels))
     np.testing.assert_array_equal(there, here)
-    assert (ideal(codec, Block(noise, noise.shape[:2], block.y), rate, chosen) != here).any()
+    assert (ideal(codec, Block(noise, noise.shape[:2], block.y), y_hat) != here).any()
 
 
 def test_the_shortcut_says_what_the_gradient_says(codec, block):
@@ -114,6 +114,38 @@ def test_the_shortcut_says_what_the_gradient_says(codec, block):
     by_gradient = engine.pull(y_hat, block.pixels, block.size)
     np.testing.assert_allclose(by_gradient, by_shortcut, atol=1e-4)
     assert np.abs(by_shortcut).max() > 0.1
+
+
+def test_a_row_makes_up_for_what_is_missing_around_it():
+    error = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+    for parity in (0, 1):
+        found = around(error, parity)
+        for row in range(5):
+            for column in range(4):
+                rows = [min(max(row + n, 0), 4) for n in (-1, 0, 1)]
+                columns = [min(max(column + n, 0), 3) for n in (-1, 0, 1)]
+                expected = error[:, rows][:, :, columns].mean((1, 2)) if row % 2 == parity else 0
+                np.testing.assert_allclose(found[:, row, column], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_channels_of_colour_are_the_means_of_cells(codec):
+    kernels = codec.engine.net.g_s.dct.detach().numpy().reshape(-1, 3, 256)
+    constant = np.abs(kernels.mean(2)).max(1) / np.abs(kernels).max((1, 2))
+    np.testing.assert_array_equal(colour_channels(codec.gain), np.flatnonzero(constant > 0.5))
+    assert len(colour_channels(codec.gain)) == 3 and not len(colour_channels(codec.gain[:1]))
+
+
+def test_casts_of_colour_are_smaller(codec, monkeypatch):
+    picture = smooth_picture(256, 256, seed=5)
+    casts = []
+    for share in (0.0, NEIGHBOURS):
+        monkeypatch.setattr("nlaic.search.NEIGHBOURS", share)
+        squares = []
+        for quality in range(10, 50, 8):
+            error = np.asarray(codec.decompress(codec.compress(picture, quality)), float) - np.asarray(picture, float)
+            squares.append(error.reshape(4, 64, 4, 64, 3).mean((1, 3)).std())
+        casts.append(np.mean(squares))
+    assert casts[1] < 0.95 * casts[0]
 
 
 def test_progress_grows_to_one(codec, block):
