@@ -133,7 +133,7 @@ def compress(
         quality: 0..100 in steps of 0.1; not looked at where a target is given.
         bpp: target in bits per pixel: the best quality whose file is not larger.
         max_bytes: the same in bytes.
-        effort: 1 (fastest) .. 9 (smallest; takes minutes a megapixel, 8 and 9 by torch).
+        effort: 1 (fastest) .. 9 (most quality for its bytes; takes minutes a megapixel, 8 and 9 by torch).
         model: name or file of the weights, as for `load`.
         block: (width, height) of the independent blocks, multiples of 64.
         strip: leave EXIF and XMP out, and the colour profile: colours are converted to sRGB.
@@ -172,8 +172,8 @@ def decompress(
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        FormatError: if the file is damaged, or of other weights.
-        NlaicError: if an argument is out of range, or there is no memory for the picture.
+        FormatError: if the file is damaged, or not of the weights that `model` names.
+        NlaicError: if its weights are not found, an argument is out of range, or there is no memory for the picture.
     """
     codec = _loaded_for(data, model, device, max_pixels)
     return codec.decompress(
@@ -207,8 +207,9 @@ def salvage(
         `damage`, a line for each thing found.
 
     Raises:
-        FormatError: if the header is damaged, or the file is of other weights.
-        NlaicError: if an argument is out of range, or there is no memory for the picture.
+        FormatError: if the header is damaged, the file is not of the weights that `model` names, or it holds the
+            file of another codec.
+        NlaicError: if its weights are not found, an argument is out of range, or there is no memory for the picture.
     """
     codec = _loaded_for(data, model, device, max_pixels)
     return codec.salvage(data, realism=realism, region=region, boundary_filter=boundary_filter, max_pixels=max_pixels)
@@ -222,8 +223,13 @@ def info(data: bytes, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) ->
         max_pixels: a file that says it has more is refused.
         salvage: only the header must be sound.
 
+    Returns:
+        `version`, `width`, `height`, `grey`, `model_id` (hexadecimal), `quality` (0..100), `block` (width, height),
+        `blocks` (their number), `payload_bytes`, `sections` (bytes by name), `overhead_bytes`; `base`, codec and
+        filter, where the file holds that of another codec.
+
     Raises:
-        FormatError: if it is not a sound .nlaic file.
+        FormatError: if the header or a section is damaged; blocks are not looked at.
     """
     from nlaic import container
 

@@ -114,8 +114,8 @@ class Codec:
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
             bpp: target in bits per pixel: the best quality whose file is not larger.
             max_bytes: the same in bytes.
-            effort: 1 (fastest) .. 9 (smallest): 1 rounds, 2 rounds by what symbols cost, 3 to 7 do it by the error's
-                gradient in 1, 2, 4, 8, 16 rounds, 8 and 9 search for 60 and 200 steps (`nlaic.search`).
+            effort: 1 (fastest) .. 9 (most quality for its bytes): 1 rounds, 2 rounds by what symbols cost, 3 to 7 do
+                it by the error's gradient in 1, 2, 4, 8, 16 rounds, 8 and 9 search in 60 and 200 steps: `nlaic.search`.
             block: (width, height) of the independent blocks, multiples of 64.
             strip: leave EXIF and XMP out, and the colour profile: colours are converted to sRGB.
             progress: called with the share that is done, 0..1; with a target it stops short of 1, and at effort 1 and

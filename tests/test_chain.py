@@ -100,6 +100,25 @@ def test_a_chain_stops_where_a_link_does(folder, tmp_path):
     assert seen == [str(tmp_path / "runs" / "rd")]
 
 
+def test_a_network_that_a_later_link_needs_is_missed_before_the_first_begins(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
+    config = plain(["run=light", f"data.root={folder}", f"dir={tmp_path}/runs", "minutes=10"])
+    words = [f"loss.networks={tmp_path}", f"data.root={folder}"]
+    chain = compose_chain(config, words, plain)
+    with pytest.raises(NlaicError, match="alexnet"):
+        run_chain(chain, lambda inner: pytest.fail("begun"))
+
+
+def test_the_jpeg_papers_schedule_is_20000_steps(tmp_path):
+    words = ["run=jpeg-paper", "data.root=photos", f"dir={tmp_path}"]
+    (inner,) = compose_chain(plain(words), words, plain).values()
+    assert (inner["steps"], inner["sampling"]["batch"], inner["sampling"]["patch"]) == (20_000, 8, 256)
+    words.append("model.settings.lambda_min=0.05")
+    (inner,) = compose_chain(plain(words), words, plain).values()
+    assert inner["model"]["settings"]["lambda_max"] == 0.05
+
+
 def test_what_cannot_work_is_one_clear_error(tmp_path):
     for words, message in (
         ([], "needs dir=RUN"),

@@ -34,7 +34,7 @@ def make_parser() -> command.Parser:
         "PNG where there is none. MP/s is the codec's own time, without reading and writing.",
     )
     command.add_place_options(parser)
-    parser.add_argument("--model", metavar="FILE", help="weights; default: found by the id in each file")
+    parser.add_argument("--model", metavar="NAME|FILE", help="weights; default: found by the id in each file")
     parser.add_argument(
         "--realism",
         type=command.realism,
@@ -48,7 +48,7 @@ def make_parser() -> command.Parser:
     parser.add_argument(
         "--salvage",
         action="store_true",
-        help="write what is intact of damaged files too, the rest filled from around it; exit code 1",
+        help="write what is intact of damaged files too, the rest filled from around it; exit code 1 if one was",
     )
     parser.add_argument(
         "--no-filter", action="store_true", help="show the base codec's picture as it is, without the filter behind it"

@@ -50,7 +50,9 @@ def make_parser() -> command.Parser:
         default="thoughtful",
         help="by what bits cost, by the attention network as in the paper, or to the nearest",
     )
-    parser.add_argument("--model", default="jpeg", metavar="FILE", help="weights of stage jpeg; default: what ships")
+    parser.add_argument(
+        "--model", default="jpeg", metavar="NAME|FILE", help="weights of stage jpeg; default: what ships"
+    )
     return parser
 
 

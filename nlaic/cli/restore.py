@@ -41,7 +41,7 @@ def make_parser() -> command.Parser:
     parser.add_argument(
         "--source",
         metavar="CODEC[:Q]",
-        help="what the pictures went through: jpeg webp avif heic hevc vvc avs2, with its quality or quantiser; "
+        help="what the pictures went through: jpeg webp avif heic hevc vvc avs2 bpg, with its quality or quantiser; "
         "default: as the file says",
     )
     parser.add_argument("--rotations", action="store_true", help="mean over four rotations: four times as long")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
+from nlaic.train.losses import TERMS, network_files
+from nlaic.train.perceptual import find
 from nlaic.whole import write_whole
 
 
@@ -65,6 +67,9 @@ def run_chain(
 
     Returns:
         the weights of the last link, or None where a link stopped before its end.
+
+    Raises:
+        NlaicError: if a network that one of the losses needs is missing, before the first link begins.
     """
     names = list(chain)
     files = {name: Path(config["dir"]) / "weights.safetensors" for name, config in chain.items()}
@@ -72,6 +77,8 @@ def run_chain(
     weights = files[names[done]] if done >= 0 else None
     if weights:
         print(f"done: {', '.join(names[: done + 1])}, {weights}")
+    for name in names[done + 1 :]:
+        _find_networks(chain[name]["loss"])
     for name in names[done + 1 :]:
         print(f"{name}:", flush=True)
         before = weights or start
@@ -92,6 +99,13 @@ def copy_weights(weights: Path, out: Path) -> None:
         write_whole(out / weights.name if out.is_dir() else out, weights.read_bytes())
     except OSError as error:
         raise NlaicError(f"out: cannot write {out}: {error.strerror}") from error
+
+
+def _find_networks(loss: dict[str, Any]) -> None:
+    """Whether the pretrained networks of a loss are there."""
+    for term in set(loss["terms"]) & set(TERMS):
+        for file in network_files(term):
+            find(file, loss["networks"])
 
 
 def _length(config: dict[str, Any], link: Link) -> list[str]:
