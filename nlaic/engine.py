@@ -111,10 +111,20 @@ class Execution:
         """The engine: `onnx`, `openvino` or `torch`."""
         if self.engine != "auto":
             return self.engine
-        gpu = self.device == "auto" and is_installed("torch") and shutil.which("nvidia-smi") is not None
-        if gpu or self.device == "cuda" or self.channels_last is not None or self.precision not in ("auto", "fp32"):
+        if self.device == "auto" and _has_gpu():
+            return "torch"
+        if self.device == "cuda" or self.channels_last is not None or self.precision not in ("auto", "fp32"):
             return "torch"
         return next((engine for engine in ("onnx", "openvino") if is_installed(engine)), "torch")
+
+
+def _has_gpu() -> bool:
+    """Whether torch is installed and has one; it is asked, which takes seconds, only where a driver's program is."""
+    if not is_installed("torch") or shutil.which("nvidia-smi") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def engine_for(effort: int) -> str:

@@ -110,6 +110,23 @@ def test_a_network_that_a_later_link_needs_is_missed_before_the_first_begins(fol
         run_chain(chain, lambda inner: pytest.fail("begun"))
 
 
+def test_settings_of_later_links_are_looked_at_before_the_first_begins(folder, tmp_path):
+    words, config = small_chain(folder, tmp_path / "runs", "steps=1", "sampling.patch=192")
+    with pytest.raises(NlaicError, match=r"sampling.patch must be a multiple of 128, but got 192"):
+        run_chain(compose_chain(config, words, plain), lambda inner: pytest.fail("begun"))
+
+
+def test_a_leg_is_of_a_start_and_not_of_a_link(folder, tmp_path, monkeypatch):
+    words, config = small_chain(folder, tmp_path / "runs", "minutes=400", "leg_minutes=150")
+    clock = iter([0, 100 * 60, 160 * 60])
+    monkeypatch.setattr("nlaic.train.chain.time.monotonic", lambda: next(clock))
+    legs = []
+    assert (
+        run_chain(compose_chain(config, words, plain), lambda inner: legs.append(inner["leg_minutes"]) or "w") is None
+    )
+    assert legs == [150, 50]
+
+
 def test_the_jpeg_papers_schedule_is_20000_steps(tmp_path):
     words = ["run=jpeg-paper", "data.root=photos", f"dir={tmp_path}"]
     (inner,) = compose_chain(plain(words), words, plain).values()

@@ -311,3 +311,14 @@ def test_a_manifest_says_what_wrote_it(exported):
     assert manifest["torch"] == torch.__version__ and manifest["onnx"] == onnx.__version__
     for model in exported.models.values():
         assert onnx.load_model_from_string(model).opset_import[0].version == manifest["opset"]
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_drivers_program_without_a_gpu_is_none(tmp_path, monkeypatch, gpu):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexit 9\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert Execution().chosen() == ("torch" if gpu else "onnx")
+    assert Execution("cpu").chosen() == "onnx"

@@ -143,16 +143,41 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(folder, tmp_path):
             )
 
 
-def test_ctrl_c_leaves_a_checkpoint_to_go_on_from(folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_a_checkpoint_to_go_on_from(folder, tmp_path, number):
     words = command(folder, tmp_path / "run", "steps=100000", "sampling.batch=1", "report_minutes=1e-4")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while "patches/s" not in process.stdout.readline():  # it trains
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate()
     assert process.returncode == 130 and "Traceback" not in err
     steps = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["nlaic"]["steps"]
     assert f"stopped at step {steps}; the same command goes on" in out and steps > 0
+
+
+def test_rates_are_those_of_the_start_that_goes_on(folder, tmp_path):
+    short_run(folder, tmp_path / "run", 2)
+    before = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["state_dict"]
+    words = ["optimisation.muon=0", "optimisation.adam=0", "optimisation.muon_every=1"]
+    short_run(folder, tmp_path / "run", 4, *words)
+    after = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
+    assert after["nlaic"]["steps"] == 4
+    assert all(torch.equal(before[n], p) for n, p in after["state_dict"].items() if n.startswith("objective.net.g_"))
+    with pytest.raises(NlaicError, match=r"checkpoint of another optimisation.kind; choose another dir="):
+        short_run(folder, tmp_path / "run", 6, "optimisation=adam")
+
+
+def test_a_checkpoint_of_a_gpu_goes_on_without_one(folder, tmp_path, monkeypatch):
+    short_run(folder, tmp_path / "run", 2)
+    monkeypatch.setattr("torch.serialization.location_tag", lambda _: "cuda:0")
+    file = tmp_path / "run" / "last.ckpt"
+    torch.save(torch.load(file, weights_only=False), file)
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(file, weights_only=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert short_run(folder, tmp_path / "run", 3).exists()
 
 
 def test_a_run_starts_from_a_weights_file(folder, tmp_path):
@@ -256,6 +281,8 @@ def test_a_folder_is_a_run_where_it_has_a_checkpoint(tiny_model, tmp_path, monke
         (["data.root={photos}", "steps=1", "optimisation.muon=fast"], "optimisation.muon must be a number.*'fast'"),
         (["data.root={photos}", "steps=1", "optimisation.adam=-1"], "optimisation.adam must be at least 0.*-1"),
         (["data.root={photos}", "steps=1", "optimisation.hold=2"], "optimisation.hold must be 0..1, but got 2"),
+        (["data.root={photos}", "steps=1", "optimisation.beta1=1"], "optimisation.beta1 must be below 1"),
+        (["data.root={photos}", "steps=1", "sampling.patch=64", "trainer.precision=16-mixed"], "use bf16-mixed"),
         (["data.root={photos}", "steps=1", "optimisation.epoch=0"], "optimisation.epoch must be at least 1"),
         (["data.root={photos}", "steps=1", "loss.scale=abc"], "loss.scale must be a number, but got 'abc'"),
         (["data.root={photos}", "steps=1", "loss.terms.mse=abc"], "loss.terms must be {NAME: a number, ...} or null"),

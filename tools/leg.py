@@ -15,7 +15,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -148,15 +147,9 @@ def run_leg(packed: Path, state: Path, out: Path, minutes: float, part_megabytes
         config["data"] |= {"root": str(state / "pictures"), "mix": {}, "cache": str(state / "decoded")}
         config["loss"]["networks"] = str(state / "networks")
 
-    began: float | None = None  # with the first stage that is trained in this leg
+        config["leg_minutes"] = minutes
 
-    def leg(config: dict[str, Any]) -> Path | None:
-        nonlocal began
-        began = began or time.monotonic()
-        spent = (time.monotonic() - began) / 60
-        return run(config | {"leg_minutes": minutes - spent}) if spent <= minutes else None
-
-    run_chain(plan["chain"], leg, start)
+    run_chain(plan["chain"], run, start)
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("part*"):
         old.unlink()

@@ -35,5 +35,5 @@ def machine(executor: str, processes: int) -> dict[str, Any]:
         "system": platform.system(),
         "executor": executor,
         "processes": processes,
-        "threads_a_process": 1,
+        "threads_a_process": 1 if processes or executor == "ray" else os.cpu_count(),
     }

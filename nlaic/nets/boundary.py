@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nlaic.errors import NlaicError
 from nlaic.nets.layers import RGB_TO_YCBCR, SLOPE, dct_matrix, zero_init
 from nlaic.nets.paper import PlainBlock
 from nlaic.seams import SIGMA, UNIT, WIDTH
 from nlaic.seams import blend_weight as blend_weights
 
+KINDS = ("light", "paper")
 ANCHORS = 11  # qualities at which the light filter has parameters, equally spaced
 LUMA, CHROMA = 2.0, 0.45  # size of DCT coefficient k of a row of a photograph, times k + 1
 CORRECTION = 0.02  # size of what is to be corrected, over that of the coefficients
@@ -39,6 +41,10 @@ class BoundarySettings:
     channels: int = 256
     blocks: int = 4
     sigma: float = SIGMA
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise NlaicError(f"stage.settings.kind must be one of {', '.join(KINDS)}, but got {self.kind!r}")
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain values, for a weights file."""

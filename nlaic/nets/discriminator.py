@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from nlaic.errors import NlaicError
+
 SLOPE = 0.2
 CONDITION = 12  # channels that y_hat comes to
 WIDTHS = (64, 128, 256, 512)
@@ -27,6 +29,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, latent: int, strides: Sequence[int] = (2, 2, 2, 2)) -> None:
         super().__init__()
+        if len(strides) != len(WIDTHS) or min(strides) < 1:
+            raise NlaicError(f"stage.settings.strides must be {len(WIDTHS)} numbers from 1, but got {list(strides)}")
         self.condition = nn.Conv2d(latent, CONDITION, 3, padding=1)
         layers: list[nn.Module] = []
         inputs = 3 + CONDITION

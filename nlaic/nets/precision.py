@@ -18,7 +18,7 @@ def bf16_is_faster(device: str = "cpu", backward: bool = False, margin: float = 
         rounds: the best of so many counts.
     """
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     # Its own numbers, so that nobody's random state moves.
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(8, 64, 24, 24, generator=generator)

@@ -59,8 +59,8 @@ class Divergence(pl.Callback):
 
     @property
     def in_doubt(self) -> bool:
-        """Whether a checkpoint of now may be of a run that is lost."""
-        return self.missing > 0 or self.mean > self.DOUBT * self.lowest
+        """Whether a checkpoint of now may be of a run that is lost; a single step without a number was left out."""
+        return self.missing > 1 or self.mean > self.DOUBT * self.lowest
 
     def note(self, loss: float) -> bool:
         """Take a step's loss; whether the run is lost."""
@@ -92,28 +92,31 @@ class StopAtBudget(pl.Callback):
 
     def __init__(self, leg_minutes: float | None = None) -> None:
         self.leg, self.end = 60 * (leg_minutes or math.inf), math.inf
-        self.interrupted = False
+        self.interrupted, self._handling = False, False
 
     @contextmanager
     def on_interrupt(self) -> Iterator[None]:
         """Inside, the first Ctrl-C or SIGTERM ends the run after its step; a second Ctrl-C at once."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
         if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
             yield
             return
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handling = True
         try:
             yield
         finally:
+            self._handling = False
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """A run that was over stays as it is."""
+        if self._handling:  # Lightning has put a handler of its own around ours, which ends a run without a checkpoint
+            signal.signal(signal.SIGTERM, self._note)
         self.end = module.seconds + self.leg
         trainer.should_stop = module.progress >= 1
 

@@ -1,5 +1,6 @@
 """Several stages one after the other, each starting from the weights of the one before."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from nlaic.errors import NlaicError
 from nlaic.train.losses import TERMS, network_files
 from nlaic.train.perceptual import find
+from nlaic.train.setup import check
 from nlaic.whole import write_whole
 
 
@@ -69,7 +71,8 @@ def run_chain(
         the weights of the last link, or None where a link stopped before its end.
 
     Raises:
-        NlaicError: if a network that one of the losses needs is missing, before the first link begins.
+        NlaicError: if a setting cannot be, or a network that one of the losses needs is missing, before the first link
+            begins.
     """
     names = list(chain)
     files = {name: Path(config["dir"]) / "weights.safetensors" for name, config in chain.items()}
@@ -78,11 +81,17 @@ def run_chain(
     if weights:
         print(f"done: {', '.join(names[: done + 1])}, {weights}")
     for name in names[done + 1 :]:
+        check(chain[name] | {"start": start or "the link before"})
         _find_networks(chain[name]["loss"])
+    began = time.monotonic()
     for name in names[done + 1 :]:
         print(f"{name}:", flush=True)
-        before = weights or start
-        weights = run(chain[name] | {"start": str(before) if before else None})
+        before, leg = weights or start, chain[name]["leg_minutes"]
+        if leg and name != names[done + 1]:
+            leg -= (time.monotonic() - began) / 60
+        if leg is not None and leg <= 0:
+            return None
+        weights = run(chain[name] | {"start": str(before) if before else None, "leg_minutes": leg})
         if weights is None:
             return None
     return weights

@@ -20,7 +20,7 @@ from rich.progress import track
 from nlaic.classic.base import Base, base_named
 from nlaic.classic.coders import Coder
 from nlaic.errors import NlaicError
-from nlaic.train.data import Pictures
+from nlaic.train.data import Pictures, given_up_on_error
 from nlaic.whole import replacing, write_whole
 
 CHANNELS = 6  # R, G, B of the decoded picture, then of the original
@@ -50,6 +50,8 @@ class Coding:
             base.check(quality)
         if self.passes < 1:
             raise NlaicError(f"stage.passes must be at least 1, but got {self.passes}")
+        if self.pictures is not None and self.pictures < 1:
+            raise NlaicError(f"stage.pictures must be at least 1, but got {self.pictures}")
 
     def settings(self, count: int) -> list[float]:
         """Of so many pictures: evenly by level, in an order drawn by chance, the same whenever it is asked for."""
@@ -112,7 +114,7 @@ def _some(shapes: list[tuple[int, int, int]], most: int | None) -> list[tuple[in
 
 
 def _code(tasks: list[_Task], target: Path, workers: int) -> None:
-    with ProcessPoolExecutor(workers) as pool, replacing(target) as part, part.open("wb") as out:
+    with given_up_on_error(ProcessPoolExecutor(workers)) as pool, replacing(target) as part, part.open("wb") as out:
         done: Iterator[bytes] = pool.map(_both, tasks, chunksize=4)
         for both in track(done, f"coding pictures by {tasks[0].source}", len(tasks), transient=True):
             out.write(both)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
@@ -81,12 +82,23 @@ def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
     return Pictures(np.memmap(pixels, np.uint8, "c"), [tuple(s) for s in shapes], unreadable)
 
 
+@contextmanager
+def given_up_on_error(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """A pool that leaves what has not begun when an error comes, of a full disk say, so that it is told at once."""
+    with pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
     pixels.parent.mkdir(parents=True, exist_ok=True)
     shapes: list[tuple[int, int, int]] = []
     unreadable: list[str] = []
     offset = 0
-    with ProcessPoolExecutor(workers) as pool, replacing(pixels) as part, part.open("wb") as out:
+    with given_up_on_error(ProcessPoolExecutor(workers)) as pool, replacing(pixels) as part, part.open("wb") as out:
         decoded = pool.map(_decode_one, files, chunksize=4)
         for file, picture in track(zip(files, decoded, strict=True), "decoding pictures", len(files), transient=True):
             if picture is None:

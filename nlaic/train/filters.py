@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from nlaic.arguments import check_arguments
 from nlaic.classic.base import base_named
 from nlaic.classic.export import export_filter, filter_network
 from nlaic.classic.nets.build import as_filter, build_filter
@@ -83,7 +84,8 @@ def restoration(
         NlaicError: if the weights are of another filter.
     """
     stage, name = config["stage"], config["model"]["name"]
-    more = {"relative": bool(stage["relative"]), "luma": bool(stage["luma"])}
+    more = {name: stage[name] for name in ("relative", "luma")}
+    check_arguments(Restoration, more, "stage")
     if weights is not None:
         if (weights.architecture, weights.settings) != (name, config["model"]["settings"]):
             raise NlaicError(f"start: {weights.path} holds another filter than model={name}")
@@ -125,7 +127,9 @@ def coded_pictures(
         raise NlaicError(
             "stage restore takes pictures as they were coded, from data.root alone: no data.reduce, data.mix"
         )
-    coding = Coding(stage["source"], tuple(stage["qualities"]), stage["passes"], stage["pictures"])
+    own = {name: stage[name] for name in ("source", "qualities", "passes", "pictures")}
+    check_arguments(Coding, own, "stage")
+    coding = Coding(**own | {"qualities": tuple(stage["qualities"])})
     some = Coding(stage["source"], coding.qualities, 1, HELD_OUT)
     workers = config["threads"]
     return load_coded(kept, coding, cache, workers), load_coded(held_out, some, cache, workers)

@@ -62,6 +62,8 @@ class Optimisation:
         for name, allowed in (("kind", KINDS), ("schedule", SCHEDULES)):
             if (value := getattr(self, name)) not in allowed:
                 raise NlaicError(f"optimisation.{name} must be one of {', '.join(allowed)}, but got {value!r}")
+        if self.beta1 == 1:
+            raise NlaicError("optimisation.beta1 must be below 1")
         for name in ("beta1", "hold", "floor", "ema"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise NlaicError(f"optimisation.{name} must be 0..1, but got {value}")
@@ -99,8 +101,8 @@ class Optimisation:
             groups[kind_of(name, p)].append(p)
         if with_muon:
             own = {"matrix": self.muon, "scale": self.muon * self.scale}
-            matrices: list[torch.optim.Optimizer] = [Muon(_groups(groups, own), every=self.muon_every)]
-            return [*matrices, _adam(groups, rates, (self.beta1, 0.999))]
+            some = [Muon(_groups(groups, own), every=self.muon_every)] if any(groups[kind] for kind in own) else []
+            return [*some, _adam(groups, rates, (self.beta1, 0.999))]
         every = rates | {"matrix": self.adam, "scale": self.adam * self.scale}
         return [_adam(groups, every, (self.beta1, 0.999))]
 

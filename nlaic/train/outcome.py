@@ -15,7 +15,7 @@ from nlaic.nets.build import make_settings
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.train.data import Pictures
 from nlaic.train.filters import filter_weights
-from nlaic.train.report import estimated_bpp
+from nlaic.train.report import estimated_bpp, whole
 from nlaic.train.setup import LATER, Plan, starting_pictures
 from nlaic.train.stages import Stage
 from nlaic.weights import Weights
@@ -27,7 +27,7 @@ def quality_50(net: HyperpriorVAE, pictures: Pictures, bpp: float = 0.28, count:
     With the default effort of the encoder files are about a tenth smaller than that.
     """
     last = net.rates.anchors - 1
-    places, some = range(last + 1), [pictures[n] for n in range(min(count, len(pictures)))]
+    places, some = range(last + 1), [whole(pictures[n]) for n in range(min(count, len(pictures)))]
     rates = [np.mean([estimated_bpp(net, picture, 100 * place / last) for picture in some]) for place in places]
     position = np.interp(math.log(bpp), np.log(rates), places)
     return float(np.clip(position, 0.3 * last, 0.7 * last))  # rates still rise everywhere with the quality

@@ -25,6 +25,7 @@ from nlaic.train.data import Pictures
 from nlaic.weights import Weights
 
 GRID_CROP, GRID_ROWS, GRID_GAIN = 256, 3, 4  # pixels, pictures, factor on the difference
+LOOKED_AT = 1024  # pixels, of the sides of held-out pictures: a look must not take longer than the training
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,8 @@ class CodecReport(Report):
 
 
 def whole(picture: np.ndarray) -> np.ndarray:
-    """The upper left part that needs no padding; all of a picture smaller than that."""
-    height, width = (max(n // MULTIPLE, 1) * MULTIPLE for n in picture.shape[:2])
+    """The upper left part that needs no padding, of a large picture 1024x1024; all of one smaller than that."""
+    height, width = (max(min(n, LOOKED_AT) // MULTIPLE, 1) * MULTIPLE for n in picture.shape[:2])
     return np.ascontiguousarray(picture[:height, :width])
 
 

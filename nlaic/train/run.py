@@ -73,12 +73,13 @@ def run(config: dict[str, Any]) -> Path | None:
         return None
     out = Path(config["out"]) if config["out"] else folder / "weights.safetensors"
     if trainer.is_global_zero and plan.stage == "jpeg":
-        return jpeg_stage.write(jpeg_stage.finished(module, config, plan), out)
-    if trainer.is_global_zero:
+        out = jpeg_stage.write(jpeg_stage.finished(module, config, plan), out)
+    elif trainer.is_global_zero:
         weights = exported(module, config, plan, held_out if len(held_out) else kept[0][0])
         if isinstance(report, FilterReport):
             print(f"{module.steps} steps  {report.look(trainer, module)}")
-        return write(weights, out)
+        out = write(weights, out)
+    trainer.strategy.barrier()  # the next link of a chain starts from what the first process has written
     return out
 
 
@@ -127,7 +128,7 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     else:
         objective = later_stage(config["stage"], plan)
     budget = Budget(config["minutes"], config["steps"])
-    module = Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation)
+    module = Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation, plan.origin)
     if begin and plan.checkpoint:
         start_from(module, plan.checkpoint)
     if config["compile"]:
@@ -151,7 +152,7 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
     """Train to the end of the budget, from the checkpoint where there is one."""
     if last.exists():
         try:
-            print(f"going on from {last}, step {torch.load(last, mmap=True, weights_only=True)['nlaic']['steps']}")
+            print(f"going on from {last}, step {_steps(last)}")
         except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
             raise NlaicError(f"{last} is damaged or no checkpoint; remove it or choose another dir=") from error
     try:
@@ -160,13 +161,24 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
         if "state_dict" in str(error):
             raise NlaicError(f"{last} is a checkpoint of another model; choose another dir=") from error
         raise
+    except ValueError as error:
+        if "parameter group" in str(error):
+            raise NlaicError(f"{last} is a checkpoint of another optimisation.kind; choose another dir=") from error
+        raise
+
+
+def _steps(checkpoint: Path) -> int:
+    """How far it is; its tensors stay on the disk."""
+    return torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["nlaic"]["steps"]
 
 
 def _trainer(config: dict[str, Any], loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
     wanted = dict(config["trainer"])
     if wanted["precision"] == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if wanted["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
         wanted["precision"] = "bf16-mixed" if bf16_is_faster(device, backward=True) else "32-true"
+    if str(wanted["precision"]).startswith("16"):
+        raise NlaicError(f"trainer.precision={wanted['precision']}: gradients are clipped, use bf16-mixed or 32-true")
     try:
         return pl.Trainer(
             **wanted,

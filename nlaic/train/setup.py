@@ -1,6 +1,7 @@
 """From a composed configuration to what a stage of training works with, before any work is done."""
 
 import copy
+import hashlib
 import json
 import pickle
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from nlaic.nets.build import build, make_settings, start
 from nlaic.nets.discriminator import Discriminator
 from nlaic.nets.scale import ScaleNetwork
 from nlaic.nets.vae import HyperpriorVAE, Rates
+from nlaic.tiles import MULTIPLE
 from nlaic.train.data import Augmentation, Crops, Pictures
 from nlaic.train.encoder import Encoder
 from nlaic.train.losses import Distortion
@@ -65,6 +67,13 @@ class Plan:
     weights: Weights | None = None
     checkpoint: Path | None = None
 
+    @property
+    def origin(self) -> str | None:
+        """Of a stage that works on a trained codec, what tells this one from others."""
+        if self.stage not in LATER or self.weights is None:
+            return None
+        return hashlib.sha256(self.weights.to_bytes()).hexdigest()
+
 
 def make_plan(config: dict[str, Any]) -> Plan:
     """Read a configuration; what is wrong with it is said here.
@@ -72,13 +81,12 @@ def make_plan(config: dict[str, Any]) -> Plan:
     Raises:
         NlaicError: if a setting is not known or a pretrained network is missing.
     """
-    sampling = settings_from(Sampling, config["sampling"], "sampling")
-    _check(config)
+    check(config)
     before = config["start"]
     checkpoint = checkpoint_of(before) if before else None
     return Plan(
         config["stage"]["name"],
-        sampling,
+        settings_from(Sampling, config["sampling"], "sampling"),
         settings_from(Optimisation, config["optimisation"], "optimisation"),
         settings_from(Augmentation, {name: config["data"][name] for name in AUGMENTATION}, "data"),
         settings_from(Distortion, config["loss"], "loss"),
@@ -108,7 +116,15 @@ ALONE = ("rd", "restore", "jpeg")  # stages that need nothing to begin with
 LENGTHS = ("minutes", "steps", "leg_minutes", "report_minutes", "checkpoint_minutes")
 
 
-def _check(config: dict[str, Any]) -> None:
+def check(config: dict[str, Any]) -> None:
+    """Look at the settings of a stage.
+
+    Raises:
+        NlaicError: for the first that cannot be.
+    """
+    settings_from(Sampling, config["sampling"], "sampling")
+    settings_from(Optimisation, config["optimisation"], "optimisation")
+    settings_from(Augmentation, {name: config["data"][name] for name in AUGMENTATION}, "data")
     name, before, backend = config["stage"]["name"], config["start"], config["compile"]
     if name not in (*ALONE, *LATER):
         raise NlaicError(f"stage must be one of {', '.join((*ALONE, *LATER))}, but got {name!r}")
@@ -177,7 +193,7 @@ def start_from(module: Stage, path: Path) -> None:
             module.mean[turn].load_state_dict(own)
     except OSError as error:
         raise NlaicError(f"start: cannot read {path}: {error.strerror}") from error
-    except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
+    except (EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
         raise NlaicError(f"start: {path} is not a checkpoint of this model") from error
 
 
@@ -232,6 +248,10 @@ def _boundary(stage: dict[str, Any], plan: Plan) -> OnFiles:
     decoders = [net.g_s, second] if second else [net.g_s]
     shape = settings_from(BoundarySettings, stage["settings"], "stage.settings")
     network = build_boundary(shape)
+    if network.reach > MULTIPLE:
+        raise NlaicError(
+            f"stage.settings.blocks={shape.blocks}: the filter reaches {network.reach} pixels, allowed: {MULTIPLE}"
+        )
     if (state := network_state(weights, "boundary")) and json.loads(weights.metadata["boundary"]) == shape.to_dict():
         network.load_state_dict(state)
     more = {name: stage[name] for name in ("relative", "step")}

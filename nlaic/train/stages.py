@@ -62,6 +62,7 @@ class Stage(pl.LightningModule):
         optimisation: see there.
         budget: see there.
         augmentation: see there.
+        origin: what tells the frozen codec that a stage works on from another; a checkpoint goes on with its own alone.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Stage(pl.LightningModule):
         optimisation: Optimisation,
         budget: Budget,
         augmentation: Augmentation | None = None,
+        origin: str | None = None,
     ) -> None:
         super().__init__()
+        self.origin = origin
         self.automatic_optimization = False
         self.objective = objective
         copies = {name: copy.deepcopy(module) for name, module in objective.trained.items()}
@@ -83,6 +86,7 @@ class Stage(pl.LightningModule):
         self.steps, self.seconds = 0, 0.0
         self._clock = 0.0
         self._turns: dict[str, list[int]] = {}
+        self._configured: list[list[dict[str, Any]]] = []
 
     @property
     def progress(self) -> float:
@@ -90,7 +94,10 @@ class Stage(pl.LightningModule):
         return self.budget.progress(self.seconds, self.steps)
 
     def on_train_start(self) -> None:
-        """Start the clock of the time budget."""
+        """Start the clock of the time budget; rates are those of this start's settings, not of the checkpoint's."""
+        for optimiser, settings in zip(self.trainer.optimizers, self._configured, strict=True):
+            for group, own in zip(optimiser.param_groups, settings, strict=True):
+                group.update(own)
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -143,6 +150,7 @@ class Stage(pl.LightningModule):
             own = self.optimisation.optimisers(module, is_discriminator=turn == "discriminator")
             self._turns[turn] = list(range(len(every), len(every) + len(own)))
             every += own
+        self._configured = [[_without_parameters(group) for group in one.param_groups] for one in every]
         return every
 
     def train_dataloader(self) -> DataLoader:
@@ -154,7 +162,11 @@ class Stage(pl.LightningModule):
         numbers = shares(self.steps * s.batch, s.batch, self.trainer.global_rank, world)
         span, device = float(self.objective.anchors - 1), self._pictures_device()
         crops = Crops(self.pictures, s.patch, span, s.seed, numbers, self.augmentation, device)
-        return DataLoader(crops, batch_size=None, num_workers=s.workers if device is None else 0)
+        workers = s.workers if device is None else 0
+        # Forked, workers share the pictures' memory map and go on with the numbers where they are.
+        return DataLoader(
+            crops, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None
+        )
 
     def _pictures_device(self) -> torch.device | None:
         """The GPU, where all pictures fit into a part of its memory; else they stay in their memory map."""
@@ -165,11 +177,21 @@ class Stage(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep how far the run is; leave out the pretrained networks, which have files of their own."""
-        checkpoint["nlaic"] = {"steps": self.steps, "seconds": self.seconds}
+        checkpoint["nlaic"] = {"steps": self.steps, "seconds": self.seconds, "origin": self.origin}
         for name in [n for n in checkpoint["state_dict"] if n.startswith(PRETRAINED)]:
             del checkpoint["state_dict"][name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there.
+
+        Raises:
+            NlaicError: if the checkpoint's stage worked on other weights.
+        """
+        if checkpoint["nlaic"].get("origin", self.origin) != self.origin:
+            raise NlaicError("the run in dir= began with other weights than start= names; choose another dir=")
         self.steps, self.seconds = checkpoint["nlaic"]["steps"], checkpoint["nlaic"]["seconds"]
         checkpoint["state_dict"] |= {n: v for n, v in self.state_dict().items() if n.startswith(PRETRAINED)}
+
+
+def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}

@@ -95,6 +95,13 @@ def test_what_does_not_fit_is_refused(folder, tmp_path):
         short_run(folder, tmp_path / "a", SMALL, "steps=1", "data.reduce=0.5")
     with pytest.raises(NlaicError, match=r"sampling\.patch must be a multiple of 16"):
         short_run(folder, tmp_path / "b", SMALL, "steps=1", "sampling.patch=40")
+    for setting, message in (
+        ("stage.pictures=0", "stage.pictures must be at least 1"),
+        ("stage.qualities=40", r"stage.qualities must be \[a number, a number\], but got 40"),
+        ("stage.luma=off_", "stage.luma must be true or false"),
+    ):
+        with pytest.raises(NlaicError, match=message):
+            short_run(folder, tmp_path / "e", SMALL, "steps=1", setting)
     first = short_run(folder, tmp_path / "c", SMALL, "steps=1")
     with pytest.raises(NlaicError, match="holds another filter"):
         short_run(folder, tmp_path / "d", "steps=1", f"start={first}")
