@@ -68,8 +68,8 @@ FILTER = "filter"  # in the place of one, in weights of filters
 # and of the JPEG encoder (`nlaic.classic.jpeg.model`), and ONNX graphs (`nlaic.graphs`).
 PINNED: dict[str, str] = {
     "jpeg-b5db40bc.safetensors": "b5db40bc7958ba42dbc4c73fc288f15efa25a8d36ef87cf8428f78281ae4a85d",
-    "light-6f483a99.safetensors": "6f483a99ece0f92aaf370a74a3c9b6e318f801efad169f839c720e80ee9b7e36",
-    "light-6f483a99.onnx.zip": "6fdb777e4690f24fd58abf11d6559dbad599122e13f4f6f9f23596a7d4d19408",
+    "light-1985c441.safetensors": "1985c441ea4708833dfdb3a618755e0f2ca01b79b8991a954aafc5debc0efce9",
+    "light-1985c441.onnx.zip": "85ebad434a3c0984aa7950b01cec05517d0983fa859450796882892e488cba9b",
     "restore-light-heic-3d87abc8.safetensors": "3d87abc88187080ee63e9587ccf85f3ef2266c9453ca1b3553265ba179cee62f",
     "restore-light-heic-3d87abc8.onnx.zip": "9342f6dee61598637b6098a70c5de4dec3ad927e53bc84914defe41c6bdb3d3c",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",
