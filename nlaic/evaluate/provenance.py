@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from nlaic.ahead import processors
 from nlaic.version import __version__
 
 PACKAGES = ("torch", "pillow", "numpy", "pytorch-msssim", "piq", "pytorch-fid", "bjontegaard", "imageio-ffmpeg")
@@ -35,5 +36,5 @@ def machine(executor: str, processes: int) -> dict[str, Any]:
         "system": platform.system(),
         "executor": executor,
         "processes": processes,
-        "threads_a_process": 1 if processes or executor == "ray" else os.cpu_count(),
+        "threads_a_process": 1 if processes or executor == "ray" else processors(),
     }

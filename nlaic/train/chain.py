@@ -85,12 +85,13 @@ def run_chain(
         _find_networks(chain[name]["loss"])
     began = time.monotonic()
     for name in names[done + 1 :]:
-        print(f"{name}:", flush=True)
         before, leg = weights or start, chain[name]["leg_minutes"]
-        if leg and name != names[done + 1]:
+        if leg and name != names[done + 1]:  # the first one that is trained has all of it
             leg -= (time.monotonic() - began) / 60
-        if leg is not None and leg <= 0:
-            return None
+            if leg <= 0:
+                print(f"stopped before {name}; the same command goes on from {before}")
+                return None
+        print(f"{name}:", flush=True)
         weights = run(chain[name] | {"start": str(before) if before else None, "leg_minutes": leg})
         if weights is None:
             return None
@@ -112,7 +113,7 @@ def copy_weights(weights: Path, out: Path) -> None:
 
 def _find_networks(loss: dict[str, Any]) -> None:
     """Whether the pretrained networks of a loss are there."""
-    for term in set(loss["terms"]) & set(TERMS):
+    for term in set(loss["terms"] or ()) & set(TERMS):
         for file in network_files(term):
             find(file, loss["networks"])
 

@@ -52,9 +52,6 @@ def settings_from(kind: type[T], values: Mapping[str, Any], group: str) -> T:
     return kind(**values)
 
 
-AUGMENTATION = ("crop", "flip", "rotate", "reduce", "align")
-
-
 @dataclass(frozen=True)
 class Plan:
     """The parts of a configuration as settings, and what `start` names: weights, or a run's checkpoint."""
@@ -81,14 +78,14 @@ def make_plan(config: dict[str, Any]) -> Plan:
     Raises:
         NlaicError: if a setting is not known or a pretrained network is missing.
     """
-    check(config)
+    sampling, optimisation, augmentation = check(config)
     before = config["start"]
     checkpoint = checkpoint_of(before) if before else None
     return Plan(
         config["stage"]["name"],
-        settings_from(Sampling, config["sampling"], "sampling"),
-        settings_from(Optimisation, config["optimisation"], "optimisation"),
-        settings_from(Augmentation, {name: config["data"][name] for name in AUGMENTATION}, "data"),
+        sampling,
+        optimisation,
+        augmentation,
         settings_from(Distortion, config["loss"], "loss"),
         _weights(before) if before and not checkpoint and config["stage"]["name"] != "jpeg" else None,
         checkpoint,
@@ -113,18 +110,21 @@ def _weights(start: str) -> Weights:
 
 
 ALONE = ("rd", "restore", "jpeg")  # stages that need nothing to begin with
+AUGMENTATION = ("crop", "flip", "rotate", "reduce", "align")  # what of `data` is of crops
 LENGTHS = ("minutes", "steps", "leg_minutes", "report_minutes", "checkpoint_minutes")
 
 
-def check(config: dict[str, Any]) -> None:
-    """Look at the settings of a stage.
+def check(config: dict[str, Any]) -> tuple[Sampling, Optimisation, Augmentation]:
+    """Look at the settings of a stage, also one whose `start` is still to be made.
 
     Raises:
         NlaicError: for the first that cannot be.
     """
-    settings_from(Sampling, config["sampling"], "sampling")
-    settings_from(Optimisation, config["optimisation"], "optimisation")
-    settings_from(Augmentation, {name: config["data"][name] for name in AUGMENTATION}, "data")
+    every = (
+        settings_from(Sampling, config["sampling"], "sampling"),
+        settings_from(Optimisation, config["optimisation"], "optimisation"),
+        settings_from(Augmentation, {name: config["data"][name] for name in AUGMENTATION}, "data"),
+    )
     name, before, backend = config["stage"]["name"], config["start"], config["compile"]
     if name not in (*ALONE, *LATER):
         raise NlaicError(f"stage must be one of {', '.join((*ALONE, *LATER))}, but got {name!r}")
@@ -146,6 +146,7 @@ def check(config: dict[str, Any]) -> None:
     if backend and backend not in torch.compiler.list_backends(exclude_tags=()):
         known = ", ".join(torch.compiler.list_backends())
         raise NlaicError(f"compile must be one of {known}, but got {backend!r}")
+    return every
 
 
 def _check_numbers(config: dict[str, Any]) -> None:
