@@ -1,7 +1,7 @@
 """`nlaic-compress --total-bytes`: a budget for all pictures together."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nlaic.cli import command
@@ -14,7 +14,7 @@ from nlaic.notes import Warn, ignore
 if TYPE_CHECKING:
     from PIL import Image
 
-    from nlaic.classic.budget import Option, Share
+    from nlaic.classic.budget import Option, Share, Try, Way
 
 METRIC = "psnr"  # of a budget, unless told otherwise
 
@@ -72,6 +72,14 @@ def compress_set(jobs: Sequence[Job], args: argparse.Namespace, report: Reporter
         return work.run()
 
 
+class _LostError(Exception):
+    """A picture that cannot be coded, by its number."""
+
+    def __init__(self, number: int, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.number, self.reason = number, reason
+
+
 class _Set:
     """The pictures of a command line that share a budget."""
 
@@ -80,11 +88,10 @@ class _Set:
             raise UsageError("--total-bytes works on files: pictures are read several times")
         self.args, self.report, self.failed = args, report, False
         self.jobs = [job for job in jobs if self._possible(job)]
-        self.pixels: dict[int, int] = {}
+        self.pixels: dict[str, int] = {}
 
     def run(self) -> bool:
         """Everything."""
-        from nlaic.classic.budget import Budget, share
         from nlaic.classic.ways import trier
 
         if not self.jobs:
@@ -94,26 +101,48 @@ class _Set:
         except (NlaicError, OSError) as error:
             raise StopError(str(error)) from error
         attempt = trier(way, self._read, self.args.metric)
+        tried: dict[tuple[str, float], dict[Option, Try]] = {}
+        steps = len(way.ladder) + 3
 
-        def watched(number: int, quality: float) -> Any:
-            self.report.start(self.jobs[number].name)
-            self.report.fraction(min(len(seen) / (len(way.ladder) + 3), len(self.jobs)))
-            seen.append(number)
-            return attempt(number, quality)
+        def watched(number: int, quality: float) -> "dict[Option, Try]":
+            name = self.jobs[number].name
+            self.report.start(name)
+            self.report.fraction(min(len(tried) / steps, len(self.jobs)))
+            if (name, quality) not in tried:
+                try:
+                    tried[name, quality] = attempt(number, quality)
+                except FAILURES as error:
+                    raise _LostError(number, error) from error
+            return tried[name, quality]
 
-        seen: list[int] = []
-        budget = Budget(self.args.total_bytes, self.args.total_seconds)
-        found = share(watched, len(self.jobs), way.ladder, budget, way.step)
+        found = self._share(watched, way)
+        if found is None:
+            return False
         for job, option in zip(self.jobs, found.options, strict=True):
             try:
                 self._write(job, option)
             except StopError:
                 raise
             except FAILURES as error:
-                self.report.failure(job.name, error)
-                self.failed = True
+                self._fail(job, error)
         self._tell(found)
         return not self.failed
+
+    def _share(self, attempt: "Callable[[int, float], dict[Option, Try]]", way: "Way") -> "Share | None":
+        """The choice for all pictures that can be coded; the others are said."""
+        from nlaic.classic.budget import Budget, share
+
+        budget = Budget(self.args.total_bytes, self.args.total_seconds)
+        while self.jobs:
+            try:
+                return share(attempt, len(self.jobs), way.ladder, budget, way.step)
+            except _LostError as lost:
+                self._fail(self.jobs.pop(lost.number), lost.reason)
+        return None
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        self.report.failure(job.name, error)
+        self.failed = True
 
     def _possible(self, job: Job) -> bool:
         """Whether a picture can be read and its file written; said where not."""
@@ -123,8 +152,7 @@ class _Set:
             check_target(job.target, force=self.args.force, parents=self.args.recursive)
             self._open(job, lambda text: self.report.note(job.name, text))
         except FAILURES as error:
-            self.report.failure(job.name, error)
-            self.failed = True
+            self._fail(job, error)
             return False
         return True
 
@@ -135,8 +163,9 @@ class _Set:
         return open_picture(job.source, strip=self.args.strip, warn=warn)
 
     def _read(self, number: int) -> "Image.Image":
-        image = self._open(self.jobs[number])
-        self.pixels[number] = image.width * image.height
+        job = self.jobs[number]
+        image = self._open(job)
+        self.pixels[job.name] = image.width * image.height
         return image
 
     def _way(self) -> Any:
@@ -167,7 +196,8 @@ class _Set:
     def _tell(self, found: "Share") -> None:
         from nlaic.classic.ways import told
 
-        metric, pixels = self.args.metric, sum(self.pixels.values()) / len(self.pixels)
+        metric = self.args.metric
+        pixels = sum(self.pixels[job.name] for job in self.jobs) / len(self.jobs)
         spent, total = sum(one.size for one in found.tries), self.args.total_bytes
         text = f"{len(found.tries)} pictures  {spent} of {total} bytes ({spent / total:.1%})  "
         text += told(metric, found.cost, pixels)

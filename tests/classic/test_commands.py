@@ -179,6 +179,17 @@ def test_a_budget_for_a_folder(folder, run, tiny_model):
     assert "decoding" in out[-1]
 
 
+def test_of_a_budget_what_the_codec_does_not_hold_is_left_out(folder, run):
+    Path("photos").mkdir()
+    for seed in range(2):
+        smooth_picture(64, 64, seed).save(f"photos/{seed}.png")
+    Image.new("RGB", (16400, 1)).save("photos/long.png")
+    code, out, err = run("compress -r photos -o out --total-bytes 1K --codec webp")
+    assert code == 1 and len(err) == 1 and "long.png: 16400x1 pixels cannot be written as WEBP" in err[0]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["0.nlaic", "1.nlaic"]
+    assert out[-1].startswith("2 pictures  ") and sum(path.stat().st_size for path in Path("out").iterdir()) <= 1000
+
+
 def test_of_a_budget_what_can_be_written_is(folder, run, monkeypatch):
     Path("photos").mkdir()
     for seed in range(3):
