@@ -1,9 +1,11 @@
 """Codecs that are other programs: HEVC, VVC and AVS2 by the ffmpeg inside imageio-ffmpeg, BPG when on PATH."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 
 from nlaic.canvas import cut
 from nlaic.classic.coders import MissingError, Size, check_size, installed, plugin
-from nlaic.errors import NlaicError
+from nlaic.errors import FormatError, NlaicError
 from nlaic.limits import pixel_limit
 
 CODING_UNIT = 128  # side of VVC's largest block, to which a stream may round a picture up
@@ -64,10 +66,19 @@ class FfmpegCoder:
         pixels: 4:2:0 format of the stream.
         range: `full` or `limited`.
         repeat: how often the stream is handed to the decoder (that of AVS2 gives nothing for a single picture).
+        sizes: those that a stream says, of a decoder that ffmpeg's limit of pixels does not hold.
     """
 
-    def __init__(self, name: str, encoder: tuple[str, ...], pixels: str, range: str, repeat: int = 1) -> None:
-        self.name, self.repeat, self.program = name, repeat, ffmpeg()
+    def __init__(
+        self,
+        name: str,
+        encoder: tuple[str, ...],
+        pixels: str,
+        range: str,
+        repeat: int = 1,
+        sizes: Callable[[bytes], list[Size]] | None = None,
+    ) -> None:
+        self.name, self.repeat, self.sizes, self.program = name, repeat, sizes, ffmpeg()
         flags = "flags=accurate_rnd+full_chroma_int+full_chroma_inp+lanczos"
         self.encoder = ["-vf", f"scale=out_color_matrix=bt709:out_range={range}:{flags},format={pixels}"]
         self.encoder += ["-frames:v", "1", "-c:v", *encoder]
@@ -87,6 +98,8 @@ class FfmpegCoder:
     def decode(self, data: bytes, size: Size | None = None) -> Image.Image:
         """The first picture of the stream, cut."""
         added, stream = data[0], data[1:] * self.repeat
+        for width, height in self.sizes(data[1:]) if self.sizes else ():
+            check_size((width - added % 2, height - added // 2), size, self.name)
         most = ["-max_pixels", str((size[0] + CODING_UNIT) * (size[1] + CODING_UNIT))] if size else []
         target = ["-frames:v", "1", *self.decoder, "-c:v", "ppm", "-f", "image2pipe", "-"]
         ppm = call([*self._quiet(), "-threads", "1", *most, "-f", self.name, "-i", "-", *target], stream)
@@ -115,7 +128,24 @@ def open_vvc() -> FfmpegCoder:
 
 def open_avs2() -> FfmpegCoder:
     """AVS2 by libxavs2, 8 bits, limited range, the nearest public relative of SVAC2."""
-    return FfmpegCoder("avs2", ("libxavs2", "-speed_level", "5"), "yuv420p", "limited", repeat=2)
+    encoder = ("libxavs2", "-speed_level", "5")
+    return FfmpegCoder("avs2", encoder, "yuv420p", "limited", repeat=2, sizes=avs2_sizes)
+
+
+def avs2_sizes(stream: bytes) -> list[Size]:
+    """What the sequence headers of an AVS2 stream say (IEEE 1857.4): 18 bits, then 14 for each side.
+
+    Raises:
+        FormatError: where one is cut short.
+    """
+    sizes = []
+    for found in re.finditer(rb"\x00\x00\x01\xb0", stream):
+        header = stream[found.end() : found.end() + 8]
+        if len(header) < 8:
+            raise FormatError("the avs2 stream ends in a sequence header")
+        bits = int.from_bytes(header, "big")
+        sizes.append((bits >> 32 & 0x3FFF, bits >> 18 & 0x3FFF))
+    return sizes
 
 
 def on_path(*programs: str) -> list[str]:
@@ -129,6 +159,22 @@ def on_path(*programs: str) -> list[str]:
 def hashes(*files: str) -> str:
     """First 8 digits of each file's SHA-256: programs that do not say their version are known by it."""
     return " ".join(hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8] for file in files)
+
+
+def bpg_size(data: bytes) -> Size:
+    """What the header of a BPG file says: six bytes, then width and height in groups of seven bits, the highest first.
+
+    Raises:
+        FormatError: where there is no such header.
+    """
+    found = re.match(rb"BPG\xfb..((?:[\x80-\xff]{0,4}[\x00-\x7f]){2})", data, re.DOTALL)
+    if not found:
+        raise FormatError("no BPG header")
+    sides = [0]
+    for byte in found[1]:
+        sides[-1] = sides[-1] << 7 | byte & 0x7F
+        sides += [0] * (byte < 0x80)
+    return sides[0], sides[1]
 
 
 class BpgCoder:
@@ -152,7 +198,8 @@ class BpgCoder:
             return target.read_bytes()
 
     def decode(self, data: bytes, size: Size | None = None) -> Image.Image:
-        """Through a PNG file; its own program asks no one how large a picture may be."""
+        """Through a PNG file; its own program asks no one how large a picture may be, so it is asked before."""
+        check_size(bpg_size(data), size, "bpg")
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder, "in.bpg"), Path(folder, "out.png")
             source.write_bytes(data)

@@ -15,6 +15,7 @@ from nlaic.classic.base import BASES
 from nlaic.classic.coders import MissingError
 from nlaic.classic.file import SCALES_BYTES, BaseDecoder, BaseEncoder, Pair, extract_base, parse_pair
 from nlaic.classic.pictures import open_coded
+from nlaic.classic.programs import BpgCoder, avs2_sizes, bpg_size
 from nlaic.classic.restore import Restorer
 from nlaic.classic.scales import best, code
 from nlaic.classic.section import BasePicture, pack_base, read_base
@@ -210,17 +211,40 @@ def jpeg(*size):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "hevc", "vvc"])
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "hevc", "vvc", "avs2"])
 def test_a_stream_of_another_size_is_refused_before_memory_is_taken_for_it(name, monkeypatch):
-    one, other = (encoder(name).compress(picture) for picture in (smooth_picture(66, 50), smooth_picture(640, 480)))
+    one, other = (encoder(name).compress(picture) for picture in (smooth_picture(70, 82), smooth_picture(640, 480)))
     nlaic.decompress(one)
     content = container.unpack(other, known_required=READABLE).sections[container.BASE]
     loaded = []
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: loaded.append(image.size))
-    says = "must be of 66x50 pixels, got 640x480" if name in ("jpeg", "webp", "avif") else "damaged"  # by ffmpeg itself
+    says = "damaged" if name in ("hevc", "vvc") else "must be of 70x82 pixels, got 640x480"  # those by ffmpeg itself
     with pytest.raises(FormatError, match=says):
         nlaic.decompress(rewritten(one, lambda _: content))
     assert not loaded
+
+
+def test_avs2_says_its_size_in_every_sequence_header():
+    coder = encoder("avs2").coder
+    streams = [coder.encode(smooth_picture(*size), 45)[1:] for size in ((130, 70), (301, 277))]
+    assert avs2_sizes(b"".join(streams)) == [(130, 70), (302, 278)]
+    with pytest.raises(FormatError, match="must be of 130x70 pixels, got 302x278"):
+        coder.decode(b"\0" + b"".join(streams), (130, 70))
+    with pytest.raises(FormatError, match="ends in a sequence header"):
+        avs2_sizes(streams[0] + b"\0\0\1\xb0cut")
+
+
+def test_a_bpg_of_another_size_never_reaches_its_decoder(tmp_path, monkeypatch):
+    for name in ("bpgenc", "bpgdec"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    header = b"BPG\xfb\x20\x00"  # 4:2:0, 8 bits; then 1920 and 127 by the specification: 15 * 128 + 0, 127
+    assert bpg_size(header + b"\x8f\x00\x7f" + b"\x80" * 9) == (1920, 127)
+    for data, says in ((header + b"\x8f\x00\x7f", "must be of 64x64 pixels, got 1920x127"), (header, "no BPG header")):
+        with pytest.raises(FormatError, match=says):
+            BpgCoder().decode(data, (64, 64))
+    assert not (tmp_path / "called").exists()
 
 
 def test_two_streams_ask_for_the_memory_they_take(monkeypatch):
