@@ -10,8 +10,21 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from nlaic.train import data as module
-from nlaic.train.data import Augmentation, Crops, Pictures, SampleNoise, load_pictures, shares
+from nlaic.train.data import AHEAD, Augmentation, Crops, Pictures, SampleNoise, in_turn, load_pictures, shares
 from tests.conftest import smooth_picture
+
+
+def _touched(path):
+    path.touch()
+    return path.name
+
+
+def test_work_in_turn_is_in_order_and_little_ahead(tmp_path):
+    paths = [tmp_path / str(number) for number in range(100)]
+    results = in_turn(_touched, paths, 2)
+    assert [next(results) for _ in range(10)] == [str(number) for number in range(10)]
+    assert len(list(tmp_path.iterdir())) <= 10 + 2 * AHEAD
+    assert list(results) == [str(number) for number in range(10, 100)]
 
 
 def test_a_sample_has_its_own_noise():

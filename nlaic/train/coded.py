@@ -7,8 +7,6 @@ pictures.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +18,7 @@ from rich.progress import track
 from nlaic.classic.base import Base, base_named
 from nlaic.classic.coders import Coder
 from nlaic.errors import NlaicError
-from nlaic.train.data import Pictures, given_up_on_error
+from nlaic.train.data import Pictures, in_turn
 from nlaic.whole import replacing, write_whole
 
 CHANNELS = 6  # R, G, B of the decoded picture, then of the original
@@ -114,9 +112,10 @@ def _some(shapes: list[tuple[int, int, int]], most: int | None) -> list[tuple[in
 
 
 def _code(tasks: list[_Task], target: Path, workers: int) -> None:
-    with given_up_on_error(ProcessPoolExecutor(workers)) as pool, replacing(target) as part, part.open("wb") as out:
-        done: Iterator[bytes] = pool.map(_both, tasks, chunksize=4)
-        for both in track(done, f"coding pictures by {tasks[0].source}", len(tasks), transient=True):
+    with replacing(target) as part, part.open("wb") as out:
+        for both in track(
+            in_turn(_both, tasks, workers), f"coding pictures by {tasks[0].source}", len(tasks), transient=True
+        ):
             out.write(both)
 
 

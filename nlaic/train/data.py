@@ -5,12 +5,13 @@ Every crop is drawn from (seed, number of the sample) alone, so a run that goes 
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +25,11 @@ from nlaic.picture import read_picture
 from nlaic.whole import replacing, write_whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
+AHEAD = 8  # pictures that a process has decoded and nobody has looked at
 READING = 2  # of pictures, in the names of caches: 2 as `nlaic.picture` reads them
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -82,15 +87,16 @@ def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
     return Pictures(np.memmap(pixels, np.uint8, "c"), [tuple(s) for s in shapes], unreadable)
 
 
-@contextmanager
-def given_up_on_error(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
-    """A pool that leaves what has not begun when an error comes, of a full disk say, so that it is told at once."""
-    with pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def in_turn(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """The results of `work` in the order of the items, by processes that are at most `AHEAD` items each ahead."""
+    with ProcessPoolExecutor(workers) as pool:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) == AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
@@ -98,8 +104,8 @@ def _decode(files: list[Path], pixels: Path, index: Path, workers: int) -> None:
     shapes: list[tuple[int, int, int]] = []
     unreadable: list[str] = []
     offset = 0
-    with given_up_on_error(ProcessPoolExecutor(workers)) as pool, replacing(pixels) as part, part.open("wb") as out:
-        decoded = pool.map(_decode_one, files, chunksize=4)
+    with replacing(pixels) as part, part.open("wb") as out:
+        decoded = in_turn(_decode_one, files, workers)
         for file, picture in track(zip(files, decoded, strict=True), "decoding pictures", len(files), transient=True):
             if picture is None:
                 unreadable.append(str(file))
