@@ -11,6 +11,7 @@ Pillow itself then opens and saves `.nlaic` (`nlaic.plugin`). Nothing heavy is i
 """
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlaic import plugin
@@ -91,8 +92,15 @@ def load_for(
     return codec.load_for(data, model=model, device=device, threads=threads, precision=precision, engine=engine)
 
 
-@lru_cache(maxsize=2)
 def _loaded(name_or_file: str, device: str, engine: str = "auto") -> "Codec":
+    """As `load`, kept for the next picture for as long as a file of weights stays the same."""
+    path = Path(name_or_file)
+    file = path.resolve() if path.is_file() else None
+    return _kept(name_or_file, file, file.stat().st_mtime_ns if file else 0, device, engine)
+
+
+@lru_cache(maxsize=2)
+def _kept(name_or_file: str, file: Path | None, changed: int, device: str, engine: str) -> "Codec":
     return load(name_or_file, device=device, engine=engine)
 
 

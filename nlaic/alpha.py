@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from nlaic.errors import FormatError, NlaicError
-from nlaic.limits import pixel_limit
+from nlaic.limits import PIXEL_LIMIT, pixel_limit
 
+PIECE = 1 << 16  # bytes that are packed or unpacked at a time
 _SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
@@ -24,7 +25,7 @@ def encode_alpha(alpha: Image.Image) -> bytes:
 def decode_alpha(content: bytes, width: int, height: int) -> Image.Image:
     """The plane, mode L; its size is looked at before anything is decoded.
 
-    Raises FormatError where it is not that of a picture of width x height pixels.
+    Raises FormatError where it is not that of a picture of width x height pixels, NlaicError where that is too many.
     """
     numbers = content[len(_SIGNATURE) :][:13]
     if not content.startswith(_SIGNATURE) or len(numbers) < 13:
@@ -34,16 +35,16 @@ def decode_alpha(content: bytes, width: int, height: int) -> Image.Image:
         raise FormatError(f"section 129 (ALPHA) must be of {width}x{height} pixels, got {got_width}x{got_height}")
     if depth not in (1, 8) or any(kind):
         raise FormatError(f"section 129 (ALPHA) must be grey of 1 or 8 bits, got {depth} and {bytes(kind).hex()}")
+    if width * height > PIXEL_LIMIT:
+        raise NlaicError(f"alpha of {width}x{height} pixels: at most {PIXEL_LIMIT} can be read")
     try:
         needed = height * (1 + -(-width * depth // 8))
         if _unpacked(content, needed) != needed:  # Pillow takes missing rows for black
             raise FormatError("section 129 (ALPHA) is damaged: the pixels are too few or too many")
         with pixel_limit():
             image: Image.Image = Image.open(BytesIO(content), formats=("PNG",))
-        if image.size != (width, height):  # a second header
-            raise FormatError(
-                f"section 129 (ALPHA) must be of {width}x{height} pixels, got {image.width}x{image.height}"
-            )
+        if (image.size, image.mode) != ((width, height), "1" if depth == 1 else "L"):
+            raise FormatError("section 129 (ALPHA) is damaged: a second header says something else")
         return image.convert("L")
     except FormatError:
         raise
@@ -54,15 +55,19 @@ def decode_alpha(content: bytes, width: int, height: int) -> Image.Image:
 
 
 def _unpacked(content: bytes, limit: int) -> int:
-    """How many bytes the pixels of a PNG unpack to, counted up to a limit; 64 kiB are held at a time."""
+    """How many bytes the pixels of a PNG unpack to, counted up to a limit; -1 where they end too early or too late."""
     place, unpacked, stream = len(_SIGNATURE) - 8, 0, zlib.decompressobj()
     while place + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, place)
-        packed = content[place + 8 : place + 8 + length] if kind == b"IDAT" else b""
-        while packed and unpacked <= limit:
-            unpacked += len(stream.decompress(packed, 1 << 16))
-            packed = stream.unconsumed_tail
-        place += 12 + length
+        start = place + 8
+        place = start + length + 4
+        for piece in range(start, min(start + length, len(content)) if kind == b"IDAT" else start, PIECE):
+            packed = content[piece : min(piece + PIECE, start + length)]
+            while packed and unpacked <= limit:
+                if stream.eof:  # zlib would copy all that follows, again and again
+                    return -1
+                unpacked += len(stream.decompress(packed, PIECE))
+                packed = stream.unconsumed_tail
     return unpacked if stream.eof else -1
 
 

@@ -63,17 +63,18 @@ class Canvas:
     Args:
         grid: the blocks of the whole picture.
         numbers: of the blocks that will come.
+        beside: bytes that the picture takes elsewhere meanwhile.
 
     Raises:
         NlaicError: if there is no memory for it.
     """
 
-    def __init__(self, grid: Grid, numbers: Collection[int]) -> None:
+    def __init__(self, grid: Grid, numbers: Collection[int], beside: int = 0) -> None:
         boxes = [grid.box(number) for number in numbers]
         left, top, right, bottom = (
             choose(box[side] for box in boxes) for side, choose in enumerate((min, min, max, max))
         )
-        self.grid, self.box = grid, (left, top, right, bottom)
+        self.grid, self.box, self._beside = grid, (left, top, right, bottom), beside
         self._block = padded(boxes[0][2] - boxes[0][0]) * padded(boxes[0][3] - boxes[0][1])
         self._check(_memory())  # many systems promise what they do not have, and kill who uses it
 
@@ -90,7 +91,7 @@ class Canvas:
     def _check(self, memory: float) -> None:
         left, top, right, bottom = self.box
         width, height = right - left, bottom - top
-        check_memory(width, height, 4 * width * height + BLOCK_BYTES * self._block, memory)
+        check_memory(width, height, 4 * width * height + BLOCK_BYTES * self._block + self._beside, memory)
 
     def paste(self, number: int, pixels: np.ndarray) -> None:
         """Put a block uint8 [H, W, 3] in its place, without its padding."""

@@ -24,9 +24,9 @@ from PIL import Image
 from nlaic import container
 from nlaic.ahead import ahead
 from nlaic.canvas import Canvas, Source
-from nlaic.engine import EFFORT_TORCH, Engine, Execution, open_engine
+from nlaic.engine import EFFORT_TORCH, INSTALL, Engine, Execution, open_engine
 from nlaic.entropy import EntropyCoder
-from nlaic.errors import FormatError, NlaicError
+from nlaic.errors import FormatError, NlaicError, enough_memory
 from nlaic.integer import QUALITIES, IntegerScaleNetwork
 from nlaic.patches import Damage, Patches, Salvaged
 from nlaic.picture import normalized
@@ -34,8 +34,8 @@ from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
 from nlaic.seams import SeamFilter
 from nlaic.search import PLANS, Block, search
-from nlaic.sections import alpha_of, completed, sections_of
-from nlaic.target import close_to, largest_within, target_bytes
+from nlaic.sections import alpha_bytes, alpha_of, completed, sections_of
+from nlaic.target import close_to, largest_within, target_bytes, unmet
 from nlaic.tiles import MULTIPLE, Grid, region_box
 from nlaic.visibility import Objective, Visibility
 from nlaic.weights import Weights, find_by_model_id, find_weights
@@ -45,6 +45,7 @@ EFFORTS = range(1, 10)
 EFFORT_ROUNDING = 2  # from here on symbols are rounded by what they cost
 REALISM = 0.9  # of pictures for people to look at: texture without the dots that 1 puts around edges
 CLOSE = 0.98  # where y is searched for, a share of a target that needs no further try
+HOPELESS = 1.25  # times a target: the smallest quick file is larger, and no thought makes up for it
 
 Progress = Callable[[float], None]
 
@@ -94,6 +95,7 @@ class Codec:
         """What a picture is decoded with where nothing else is asked for."""
         return REALISM if self.has_second_decoder else 0.0
 
+    @enough_memory()
     def compress(
         self,
         image: Image.Image,
@@ -122,17 +124,19 @@ class Codec:
                 2 it is not called.
 
         Raises:
-            NlaicError: if `image` is no picture, an argument is out of range, or a target cannot be met.
+            NlaicError: if `image` is no picture, an argument is out of range, a target cannot be met, or there is no
+                memory for the picture.
         """
-        _check(effort, block)
+        self._check_effort(effort)
         picture, metadata = normalized(image, strip=strip)
         most = target_bytes(bpp, max_bytes, picture.size)
-        source = Source(picture, Grid(*picture.size, block), sections_of(picture, metadata))
+        source = Source(picture, Grid(*picture.size, _sides(block)), sections_of(picture, metadata))
         if most is None:
             return self._pack(source, None, quality_number(quality), effort, progress)
         latents = [self.engine.analysis(source.block(number)) for number in range(source.count)]
         return self._fit(source, latents, most, effort, progress)
 
+    @enough_memory()
     def decompress(
         self,
         data: bytes,
@@ -160,6 +164,7 @@ class Codec:
         file = container.unpack(data, max_pixels=max_pixels)
         return self._decode(file, realism, region, boundary_filter, Damage(file))
 
+    @enough_memory()
     def salvage(
         self,
         data: bytes,
@@ -176,6 +181,9 @@ class Codec:
         file = container.unpack(data, max_pixels=max_pixels, salvage=True)
         patches = Patches(file)
         picture = self._decode(file, realism, region, boundary_filter, patches)
+        if boundary_filter and patches.late:  # some seams had been smoothed by then
+            patches = Patches(file)
+            picture = self._decode(file, realism, region, False, patches)
         return Salvaged(picture, tuple(sorted(patches.found)), patches.looked, (*file.damage, *patches.damage))
 
     def _decode(
@@ -198,11 +206,11 @@ class Codec:
             )
         grid, rate = Grid(header.width, header.height, header.block), rate_at(self.weights.tensors, header.quality)
         wanted = region_box(region, header.width, header.height)
-        alpha = alpha_of(file, wanted)
         network = self.engine.boundary if boundary_filter else None
         seams = SeamFilter(grid, wanted, network, header.quality) if network else None
         numbers = seams.numbers if seams else sorted(grid.touched_by(wanted))
-        canvas = Canvas(grid, numbers)
+        canvas = Canvas(grid, numbers, alpha_bytes(file))
+        alpha = alpha_of(file, wanted)
 
         def read(number: int) -> Symbols:
             size = grid.padded_size(number)
@@ -261,6 +269,12 @@ class Codec:
         index = self.scale.indices(half_way.z_hat, rate.quality)
         return Symbols(half_way.z_hat, half_way.decode_y(index), index)
 
+    def _check_effort(self, effort: int) -> None:
+        if effort not in EFFORTS:
+            raise NlaicError(f"effort must be 1..9, but got {effort}")
+        if effort >= EFFORT_TORCH and self.engine.name != "torch":
+            raise NlaicError(f"efforts 8 and 9 need the torch engine: --engine torch ({INSTALL['torch']})")
+
     @cached_property
     def objective(self) -> Objective:
         """What the weights were trained for; for the encoder."""
@@ -317,16 +331,27 @@ class Codec:
         """The file of the highest quality that is not larger than `limit` bytes, by quick packing as far as it goes."""
         if effort <= EFFORT_ROUNDING:
             return largest_within(lambda quality: self._pack(source, latents, quality, effort), limit)
+        smallest = self._pack(source, latents, 0, EFFORT_ROUNDING)
+        if len(smallest) > HOPELESS * limit:
+            raise unmet(limit, smallest)
         tries = count()
 
         def pack(quality: int) -> bytes:
+            nonlocal smallest  # at the lowest qualities more thought may take more bytes
             number = next(tries)  # most often the second is the last
             report = _part(progress, 1 - 0.5**number, 1 - 0.5 ** (number + 1))
-            return self._pack(source, latents, quality, effort, report)
+            data = self._pack(source, latents, quality, effort, report)
+            smallest = min(smallest, data, key=len)
+            return data
 
         quick = range(QUALITIES)
         guess = bisect_right(quick, limit, key=lambda q: len(self._pack(source, latents, q, EFFORT_ROUNDING)))
-        return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_TORCH else 1.0)
+        try:
+            return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_TORCH else 1.0)
+        except NlaicError:
+            if len(smallest) > limit:
+                raise unmet(limit, smallest) from None
+            return smallest
 
 
 def _part(progress: Progress | None, start: float, end: float) -> Progress:
@@ -334,11 +359,10 @@ def _part(progress: Progress | None, start: float, end: float) -> Progress:
     return lambda share: progress(start + (end - start) * share) if progress else None
 
 
-def _check(effort: int, block: tuple[int, int]) -> None:
-    if effort not in EFFORTS:
-        raise NlaicError(f"effort must be 1..9, but got {effort}")
-    if len(block) != 2 or any(not isinstance(side, Integral) or side < MULTIPLE or side % MULTIPLE for side in block):
-        raise NlaicError(f"block must be two multiples of {MULTIPLE}, but got {block}")
+def _sides(block: tuple[int, int]) -> tuple[int, int]:
+    if len(block) != 2 or any(not isinstance(side, Integral) or side not in container.SIDES for side in block):
+        raise NlaicError(f"block must be two multiples of {MULTIPLE} up to {container.SIDES[-1]}, but got {block}")
+    return int(block[0]), int(block[1])
 
 
 def load(name_or_file: str = "light", **execution: Any) -> Codec:

@@ -77,6 +77,7 @@ MAX_PIXELS = 1 << 30  # what a reader accepts unless told otherwise
 ANY_PIXELS = 1 << 48  # more than a header can say
 GREY = 1  # flag
 UNIT = 64  # block sizes are multiples of this many pixels
+SIDES = range(UNIT, 1024 * UNIT + 1, UNIT)  # of blocks
 REQUIRED = 0x80  # this bit of a tag: a reader that does not know the section refuses the file
 ICC, EXIF, XMP, ALPHA, BASE = 1, 2, 3, 0x81, 0x82
 KNOWN = frozenset({ALPHA})  # of the required ones: what `nlaic.codec` interprets
@@ -88,7 +89,7 @@ Result = TypeVar("Result")
 MODEL_ID_BYTES, CRC_BYTES, VARINT_BYTES = 8, 4, 5
 RANGES = {  # of every number in the header, held by the writer and by the reader
     **dict.fromkeys(("width", "height"), range(1, 1 << 24)),
-    **dict.fromkeys(("block width", "block height"), range(UNIT, 1024 * UNIT + 1, UNIT)),
+    **dict.fromkeys(("block width", "block height"), SIDES),
     **{"flags": range(2), "quality": range(1001), "length": range(1 << 32)},
     **{"number of sections": range(65), "section tag": range(256)},
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from nlaic.ahead import processors
 from nlaic.engine import Execution
-from nlaic.errors import NlaicError
+from nlaic.errors import NlaicError, lacks_memory
 from nlaic.graphs import Graphs
 from nlaic.integer import QUALITIES
 from nlaic.seams import BoundaryFilter
@@ -95,7 +95,8 @@ class GraphEngine(ABC):
         try:
             return transform(given)
         except self.failures as error:
-            _look_for_memory(error)
+            if lacks_memory(error):
+                raise MemoryError from error
             raise NlaicError(f"{self.library} failed: {_first_line(error)}") from error
 
     def _load_decoder(self, realism: float) -> Transform:
@@ -107,7 +108,8 @@ class GraphEngine(ABC):
         try:
             return self.open(name, self._graphs.models[name], parameters)
         except self.failures as error:
-            _look_for_memory(error)
+            if lacks_memory(error):
+                raise MemoryError from error
             where = f"graph {name} of {self._graphs.path}"
             raise NlaicError(f"{where} does not run on weights {self._weights.path}: {_first_line(error)}") from error
 
@@ -145,11 +147,7 @@ def open_graphs(weights: Weights, execution: Execution, graphs: Graphs) -> Graph
     return OnnxEngine(weights, execution, graphs)
 
 
-def _look_for_memory(error: Exception) -> None:
-    """Tell a lack of memory as what it is; the libraries have no class for it."""
-    if any(sign in str(error) for sign in ("Arena", "bad_alloc", "allocate memory", "Failed to allocate")):
-        raise MemoryError from error
-
-
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    """Of what a library says, without the places in its source that OpenVINO puts before it."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    return lines[0].strip() if lines else repr(error)

@@ -11,6 +11,7 @@ trained anew need no graphs of their own; the places (file, offset, length) are 
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from nlaic.weights import FILTERS, Weights, read_checked, weights_folders
 
 SUFFIX = ".onnx.zip"
 MANIFEST = "manifest.json"
+NAMED = {"architecture", "settings", "boundary", "parameters"}  # what is looked for in it
+# What a zip raises that is damaged, encrypted, or packed in a way that Python does not know.
+FAILURES = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, RuntimeError, EOFError)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bytes for the same contents
 
 
@@ -73,7 +77,9 @@ def read_graphs(path: Path) -> Graphs:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             manifest = json.loads(archive.read(MANIFEST))
             models = {name: archive.read(f"{name}.onnx") for name in manifest["parameters"]}
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        if missing := NAMED - set(manifest):
+            raise ValueError(f"the manifest lacks {min(missing)}")
+    except FAILURES as error:
         raise NlaicError(f"graphs {path}: not ONNX graphs of nlaic ({error})") from error
     return Graphs(manifest, models, path)
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -59,7 +60,8 @@ class OpenVinoEngine(GraphEngine):
             request.infer({name: array for name, array in given.items() if name in asked})
             result = np.array(request.get_output_tensor().data)
             del request
-            compiled.release_memory()
+            with suppress(RuntimeError):  # another thread is at work with it
+                compiled.release_memory()
             return result
 
         return run

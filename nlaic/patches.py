@@ -53,6 +53,7 @@ class Damage:
         self.file = file
         self.found: dict[int, str] = {}
         self.looked = 0
+        self._at_first = 0
 
     def look(self, numbers: Iterable[int]) -> None:
         """Before any block is decoded."""
@@ -72,6 +73,12 @@ class Patches(Damage):
         """Find those whose CRC-32 does not fit: no seam is smoothed if there is one."""
         for self.looked, number in enumerate(numbers, 1):
             self.tried(self.file.block, number)
+        self._at_first = len(self.found)
+
+    @property
+    def late(self) -> bool:
+        """Whether a block was found damaged that was intact by its CRC-32, after none was found by that."""
+        return bool(self.found) and not self._at_first
 
     def tried(self, work: Callable[[int], Result], number: int) -> Result | None:
         """See `Damage`; the damage is kept."""

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nlaic.engine import INSTALL
-from nlaic.errors import NlaicError
 from nlaic.rates import Rate
 from nlaic.rounding import RateDistortionRounding
 from nlaic.visibility import PYRAMID
@@ -82,11 +80,7 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
         plan: how long to think, from `PLANS`.
         progress: called with the share that is done, 0..1.
 
-    Raises:
-        NlaicError: if the plan has steps and the engine is not torch.
     """
-    if plan.steps and codec.engine.name != "torch":
-        raise NlaicError(f"efforts 8 and 9 need the torch engine: --engine torch ({INSTALL['torch']})")
     count, done = plan.steps + plan.rounds, 0
 
     def step_done() -> None:

@@ -21,6 +21,11 @@ def sections_of(picture: Image.Image, metadata: dict[str, bytes]) -> dict[int, b
     return sections
 
 
+def alpha_bytes(file: Container) -> int:
+    """What `alpha_of` takes while it decodes: it is there as Pillow reads it and as it is handed on."""
+    return 2 * file.header.width * file.header.height if container.ALPHA in file.sections else 0
+
+
 def alpha_of(file: Container, box: Box) -> Image.Image | None:
     """A box of the alpha, mode L. Raises FormatError where it is damaged."""
     if container.ALPHA not in file.sections:

@@ -26,6 +26,11 @@ def target_bytes(bpp: float | None, max_bytes: int | None, size: tuple[int, int]
     return max_bytes if bpp is None else int(min(bpp, MOST_BPP) * size[0] * size[1] / 8)
 
 
+def unmet(limit: int, smallest: bytes) -> NlaicError:
+    """That a target cannot be met."""
+    return NlaicError(f"the target of {limit} bytes cannot be met: the smallest file has {len(smallest)} bytes")
+
+
 def largest_within(pack: Pack, limit: int) -> bytes:
     """The file of the highest quality that is not larger than `limit` bytes, by bisection.
 
@@ -39,7 +44,7 @@ def largest_within(pack: Pack, limit: int) -> bytes:
         if len(data) <= limit:
             low, best = quality, data
         elif quality == 0:
-            raise NlaicError(f"the target of {limit} bytes cannot be met: the smallest file has {len(data)} bytes")
+            raise unmet(limit, data)
         else:
             high = quality
         quality = (low + high) // 2
@@ -47,19 +52,19 @@ def largest_within(pack: Pack, limit: int) -> bytes:
 
 
 def close_to(pack: Pack, limit: int, guess: int, close: float = 1.0) -> bytes:
-    """A file of at least `close` of `limit` bytes and never more, or the largest there is; in few tries from a guess.
+    """A file of at least `close` of `limit` bytes and never more, or the best there is; in few tries from a guess.
 
     Raises:
         NlaicError: if there is none.
     """
     low, high, best = -1, QUALITIES + 1, b""
     quality = guess
-    while high - low > 1 and (not best or len(best) < close * limit):
+    while high - low > 1 and not (close < 1 and best and len(best) >= close * limit):
         data = pack(quality)
         if len(data) <= limit:
             low, best = quality, data
         elif quality == 0:
-            raise NlaicError(f"the target of {limit} bytes cannot be met: the smallest file has {len(data)} bytes")
+            raise unmet(limit, data)
         else:
             high = quality
         step = round(math.log((1 + close) / 2 * max(limit, 1) / len(data)) / LOG_BYTES)

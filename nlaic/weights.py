@@ -208,6 +208,8 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise NlaicError(f"weights {path}: {error.strerror or error}") from error
     except SafetensorError as error:
         raise NlaicError(f"weights {path}: not a safetensors file ({error})") from error
+    except (AttributeError, TypeError, ValueError) as error:  # bfloat16 and others that NumPy does not have
+        raise NlaicError(f"weights {path}: not made by nlaic ({error})") from error
 
 
 def read_weights(path: Path) -> Weights:

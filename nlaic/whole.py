@@ -64,7 +64,7 @@ def _sync_folder(folder: Path) -> None:
 @cache
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left; once a process and folder."""
-    with contextlib.suppress(OSError):
-        for part in folder.glob(".nlaic-*.part"):
+    for part in sorted(folder.glob(".nlaic-*.part")):
+        with contextlib.suppress(OSError):  # another process was faster, or may do more
             if time.time() - part.stat().st_mtime > STALE:
                 part.unlink(missing_ok=True)

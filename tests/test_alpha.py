@@ -9,6 +9,7 @@ from PIL import Image
 
 import nlaic
 from nlaic import container
+from nlaic.alpha import decode_alpha
 from tests.conftest import smooth_picture
 from tests.test_whole_picture import RNG, SIZE, TURNED, ragged_alpha, saved
 
@@ -129,8 +130,13 @@ DAMAGED = {
     "too few rows": (grey_png(64, 64, rows=bytes(65)), "damaged"),
     "two headers": (
         grey_png(64, 64)[:33] + grey_png(32, 32)[8:33] + grey_png(64, 64)[33:],
-        "must be of 64x64 pixels, got 32x32",
+        "a second header says something else",
     ),
+    "colours in a second header": (
+        grey_png(64, 64)[:33] + grey_png(64, 64, colour=3)[8:33] + grey_png(64, 64)[33:],
+        "a second header says something else",
+    ),
+    "pieces behind the end": (grey_png(64, 64)[:-12] + b"\0\0\0\1IDATx\0\0\0\0" * 600_000, "damaged"),
     "no zlib": (grey_png(64, 64).replace(b"\x78\x9c", b"\0\0"), "damaged"),
 }
 
@@ -143,3 +149,22 @@ def test_a_damaged_alpha_is_refused_before_anything_is_decoded(case, codec, monk
     monkeypatch.setattr(codec, "decode_symbols", None)
     with pytest.raises(nlaic.FormatError, match=r"^section 129 \(ALPHA\).*" + message):
         codec.decompress(data)
+
+
+def test_alpha_counts_before_it_is_decoded(codec, monkeypatch):
+    picture = smooth_picture(128, 128).convert("RGBA")
+    picture.putalpha(77)
+    data = codec.compress(picture, 50, effort=1)
+    needed = (4 + 64 + 2) * 128 * 128
+    monkeypatch.setattr("nlaic.canvas._memory", lambda: needed)
+    assert codec.decompress(data).size == (128, 128)
+    monkeypatch.setattr("nlaic.canvas._memory", lambda: needed - 1)
+    monkeypatch.setattr("nlaic.sections.decode_alpha", None)
+    with pytest.raises(nlaic.NlaicError, match="not enough memory for a picture of 128x128"):
+        codec.decompress(data)
+
+
+def test_alpha_of_more_pixels_than_pillow_reads_is_not_called_damaged():
+    with pytest.raises(nlaic.NlaicError, match="at most 1073741824 can be read") as refused:
+        decode_alpha(grey_png(1 << 16, 1 << 15, rows=b""), 1 << 16, 1 << 15)
+    assert not isinstance(refused.value, nlaic.FormatError)

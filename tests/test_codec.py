@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from nlaic import container
 from nlaic.codec import Codec
 from nlaic.rates import quality_number, rate_at
 from nlaic.tiles import padded
+from nlaic.weights import Weights, read_weights
 from tests.conftest import smooth_picture
 
 
@@ -86,7 +88,8 @@ def test_a_large_target_is_quality_100(codec):
 
 def test_a_target_that_cannot_be_met_names_the_smallest_file(codec):
     picture = smooth_picture(128, 64)
-    smallest = len(codec.compress(picture, 0))
+    smallest = min(len(codec.compress(picture, 0, effort=effort)) for effort in (2, 3))
+    assert len(codec.compress(picture, max_bytes=smallest)) == smallest
     with pytest.raises(nlaic.NlaicError, match=f"smallest file has {smallest} bytes"):
         codec.compress(picture, max_bytes=smallest - 1)
 
@@ -121,6 +124,7 @@ def test_overhead_is_at_most_40_bytes(codec):
         ({"bpp": 1, "max_bytes": 1}, "not both"),
         ({"block": (100, 64)}, "multiples of 64"),
         ({"block": (128.0, 128.0)}, "multiples of 64"),
+        ({"block": (131072, 64)}, "multiples of 64 up to 65536"),
     ],
 )
 def test_wrong_arguments_are_refused(codec, arguments, message):
@@ -162,12 +166,28 @@ def test_the_api(tiny_model, monkeypatch):
     for same in (bytearray(data), memoryview(data)):
         assert nlaic.decompress(same, device="cpu") == nlaic.decompress(data, device="cpu")
         assert nlaic.info(same)["quality"] == 40
+    assert nlaic.compress(picture, 40, model="tiny", block=np.array([128, 64])) == nlaic.compress(
+        picture, 40, model="tiny", block=(128, 64)
+    )
     with pytest.raises(nlaic.NlaicError, match="realism"):
         nlaic.load("tiny").decompress(data, realism=2)
     with pytest.raises(nlaic.NlaicError, match="absent"):
         nlaic.load("absent")
     with pytest.raises(nlaic.NlaicError, match="threads must be 1 or more, but got 0"):
         nlaic.load("tiny", threads=0)
+
+
+def test_weights_that_were_replaced_are_read_again(tiny_model, tmp_path):
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(tiny_model.read_bytes())
+    data = nlaic.compress(smooth_picture(64, 64), model=str(mine), device="cpu", effort=1)
+    weights = read_weights(tiny_model)
+    other = dict(weights.tensors)
+    other["rates.offset"] = other["rates.offset"] + np.int32(1)
+    mine.write_bytes(Weights(other, weights.metadata).to_bytes())
+    os.utime(mine, ns=(1, 1))
+    again = nlaic.compress(smooth_picture(64, 64), model=str(mine), device="cpu", effort=1)
+    assert nlaic.info(data)["model_id"] != nlaic.info(again)["model_id"]
 
 
 def test_a_picture_is_turned_by_its_exif_orientation(codec):

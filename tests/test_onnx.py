@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -114,11 +115,19 @@ def test_a_lack_of_memory_is_one(graph_codec, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(graph_codec.engine, "_transform", lambda name: transform)
-        with pytest.raises(MemoryError):
+        with pytest.raises(NlaicError, match="not enough memory for this picture"):
             graph_codec.compress(smooth_picture(64, 64))
         text = "something else"
         with pytest.raises(NlaicError, match=r"(ONNX Runtime|OpenVINO) failed: something else"):
             graph_codec.compress(smooth_picture(64, 64))
+
+
+def test_threads_share_a_codec(graph_codec):
+    data = graph_codec.compress(smooth_picture(256, 192), effort=1)
+    expected = pixels(graph_codec, data)
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: pixels(graph_codec, data), range(12)):
+            assert np.abs(got - expected).max() <= 1
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])

@@ -145,6 +145,12 @@ def test_seams_of_a_damaged_picture_are_left_alone(codec, data, monkeypatch):
     assert not np.array_equal(smoothed.picture, plain) and np.array_equal(smoothed.picture, codec.decompress(data))
     salvaged = codec.salvage(damaged(data, 4))
     assert all(np.array_equal(of(salvaged.picture, n), of(plain, n)) for n in range(9) if n != 4)
+    file = unpack(data)
+    blocks = [file.block(n) for n in range(9)]
+    late = container.pack(file.header, [*blocks[:8], blocks[8][:-4]])  # its CRC-32 fits
+    salvaged = codec.salvage(late)
+    assert salvaged.blocks == (8,)
+    assert all(np.array_equal(of(salvaged.picture, n), of(plain, n)) for n in range(8))
 
 
 def test_a_limit_of_pixels(codec, data, tiny_model):

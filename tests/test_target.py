@@ -42,6 +42,13 @@ def test_few_tries_come_close_to_the_limit_and_never_above(growth, guess, limit,
     assert size == largest if close == 1 else min(close * limit, largest) <= size <= limit
 
 
+def test_of_files_of_one_size_the_best_quality_is_taken():
+    def pack(quality):
+        return bytes(100 + quality // 50) + b"%04d" % quality
+
+    assert int(close_to(pack, 110 + 4, 300)[-4:]) == int(largest_within(pack, 110 + 4)[-4:]) == 549
+
+
 def test_a_good_guess_needs_two_tries():
     pack = Packer()
     guess = next(quality for quality in range(1000) if pack.size(quality) > 20_000) + 10

@@ -1,11 +1,14 @@
 """Weights files: found by name, path and model id; what the id covers; what is refused."""
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from nlaic import load
 from nlaic import weights as module
@@ -67,12 +70,19 @@ def test_a_name_goes_before_a_file_that_is_called_so(tiny_model, tmp_path, monke
 def test_what_is_no_weights_file_stands_in_no_ones_way(tiny_model, tmp_path, monkeypatch):
     (tmp_path / "mine.safetensors").write_bytes(tiny_model.read_bytes())
     save_file({"x": np.zeros(1)}, tmp_path / "foreign.safetensors")
+    save_torch({"x": torch.zeros(3, dtype=torch.bfloat16)}, tmp_path / "brain.safetensors")
     (tmp_path / "foreign.onnx.zip").write_bytes(b"no zip")
+    for name, manifest, method in (("less", b"{}", 0), ("packed", b"{}", zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(tmp_path / f"{name}.onnx.zip", "w", method) as archive:
+            archive.writestr("manifest.json", manifest)
+    packed = bytearray((tmp_path / "packed.onnx.zip").read_bytes())
+    packed[packed.index(b"manifest.json") + len("manifest.json")] ^= 0xFF  # no deflate any more
+    (tmp_path / "packed.onnx.zip").write_bytes(packed)
     monkeypatch.setenv("NLAIC_WEIGHTS", str(tmp_path))
     weights = find_by_model_id(read_weights(tiny_model).model_id)
     assert weights.path == tmp_path / "mine.safetensors"
     find_graphs(weights)
-    with pytest.raises(NlaicError, match=r"0102030405060708.*foreign.safetensors: not made by nlaic"):
+    with pytest.raises(NlaicError, match=r"0102030405060708.*brain.safetensors: not made by nlaic.*foreign"):
         find_by_model_id(bytes(range(1, 9)))
 
 

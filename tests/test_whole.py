@@ -109,13 +109,15 @@ def test_killed_at_random_moments_while_writing(tmp_path):
 
 
 def test_what_killed_processes_left_is_removed_later(tmp_path):
-    old, new = tmp_path / ".nlaic-0123.part", tmp_path / ".nlaic-4567.part"
+    old, new, folder = (tmp_path / f".nlaic-{name}.part" for name in ("0123", "4567", "0000"))
     for part in (old, new):
         part.write_bytes(b"half")
+    folder.mkdir()  # not ours, and in no one's way
+    os.utime(folder, (time.time() - 2 * STALE,) * 2)
     os.utime(old, (time.time() - 2 * STALE,) * 2)
     _sweep.cache_clear()
     write_whole(tmp_path / "a", b"whole")
-    assert {p.name for p in tmp_path.iterdir()} == {"a", new.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a", new.name, folder.name}
 
 
 def test_two_processes_write_the_same_file(tmp_path):

@@ -16,7 +16,7 @@ from nlaic.classic.scales import best, enlarged, reduced, together
 from nlaic.classic.section import NO_FILTER, BasePicture, pack_base, read_base
 from nlaic.container import MAX_PIXELS
 from nlaic.engine import Execution
-from nlaic.errors import FormatError, NlaicError
+from nlaic.errors import FormatError, NlaicError, enough_memory
 from nlaic.picture import normalized
 from nlaic.sections import alpha_of, completed, sections_of
 from nlaic.target import target_bytes
@@ -231,14 +231,12 @@ def extract_base(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[bytes, str]
 
 def decoded_pixels(section: BasePicture, size: tuple[int, int]) -> np.ndarray:
     """The base codec's picture, uint8 [H, W, 3]; whatever a decoder says of a bad stream becomes one FormatError."""
-    try:
+    with enough_memory():
         last = _decoded(section.base, section.stream, size)
         if not section.scale:
             return np.asarray(last)
         first = _decoded(section.base, section.first, reduced(size, section.scale))
         return together(enlarged(first, size), np.asarray(last))
-    except MemoryError as error:
-        raise NlaicError("not enough memory for this picture") from error
 
 
 def _decoded(base: Base, stream: bytes, size: tuple[int, int]) -> Image.Image:

@@ -12,7 +12,7 @@ from nlaic.ahead import processors
 from nlaic.cli.files import Job, UsageError, is_file
 from nlaic.cli.progress import Reporter, StopError, is_terminal, reason, say
 from nlaic.container import MAX_PIXELS
-from nlaic.errors import NlaicError
+from nlaic.errors import NlaicError, lacks_memory
 from nlaic.version import __version__
 
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def failure(error: Exception) -> Exception:
     """The failure that a user can mend; a RuntimeError that is none is a mistake of ours, and raised."""
     if isinstance(error, FAILURES):
         return error
-    if any(text in str(error) for text in ("can't allocate memory", "not enough memory", "out of memory")):
-        return MemoryError()  # as torch says it, of the processor and of a GPU
+    if lacks_memory(error):
+        return MemoryError()
     raise error
 
 
