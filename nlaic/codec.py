@@ -131,6 +131,10 @@ class Codec:
         picture, metadata = normalized(image, strip=strip)
         most = target_bytes(bpp, max_bytes, picture.size)
         source = Source(picture, Grid(*picture.size, _sides(block)), sections_of(picture, metadata))
+        beside = sum(map(len, source.sections.values()))
+        if most is not None and beside >= most:
+            named = "alpha, colour profile, EXIF and XMP"
+            raise NlaicError(f"the target of {most} bytes cannot be met: {named} alone have {beside} (see strip)")
         if most is None:
             return self._pack(source, None, quality_number(quality), effort, progress)
         latents = [self.engine.analysis(source.block(number)) for number in range(source.count)]

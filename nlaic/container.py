@@ -189,7 +189,9 @@ def unpack(
     required sections other than those in `known_required`, which the caller interprets. With `salvage` the header
     alone must be sound: damaged sections are left out, and the file may end anywhere behind it.
     """
-    data = bytes(data)  # of a bytearray or a memoryview too
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise NlaicError(f"data must be the bytes of a file, but got {type(data).__name__}: read the file first")
+    data = bytes(data)
     reader = _Reader(data, whole=not salvage)
     version = _read_version(reader)
     header = _read_header(reader, max_pixels)

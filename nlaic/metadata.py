@@ -90,7 +90,7 @@ def _tiff_tags(stored: bytes, xmp: bytes, warn: Warn) -> dict[int, Any]:
     tags = Image.Exif()
     if stored:
         tags.load(stored)
-    if any(directory in tags for directory in _DIRECTORIES):
+    if set(tags) - {*_DESCRIPTIVE, ExifTags.Base.Orientation}:
         warn("of EXIF only title, camera, date and rights are written to TIFF")
     found: dict[int, Any] = {tag: tags[tag] for tag in _DESCRIPTIVE if tag in tags}
     chosen = {tag: value for tag, value in found.items() if _sound(tag, value)}

@@ -15,19 +15,22 @@ way in (each conversion that loses something is told to `warn`, one line each):
     profile that is damaged     ignored
     EXIF orientation            applied to the pixels; EXIF and XMP are kept and say 1, the thumbnail is left out
     many frames or pages        the first
+    HEIC                        as pillow-heif reads it, where it is installed
 
 Stripped, a picture has no EXIF and no XMP, and a profile is not kept but its colours are converted to sRGB. `to_rgb`
 and `read_picture` go further, for programs that look at pixels alone: RGB in sRGB, alpha over white.
 """
 
+import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from nlaic.classic.coders import plugin
 from nlaic.errors import NlaicError
 from nlaic.limits import pixel_limit
 from nlaic.metadata import HOLDERS, KEYS, metadata_of, save_options
@@ -52,7 +55,7 @@ _OUTPUT_FORMATS = {
 INPUT_SUFFIXES = (
     frozenset(_OUTPUT_FORMATS)
     | {".apng", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpx"}
-    | {".mpo", ".pbm", ".pcx", ".pgm", ".qoi", ".sgi", ".tga"}
+    | {".mpo", ".pbm", ".pcx", ".pgm", ".qoi", ".sgi", ".tga", ".heic", ".heif"}
 )
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 1},  # four times as fast as Pillow's default, 3 % larger
@@ -65,6 +68,9 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 _MODES = ("L", "RGB", "LA", "RGBA")  # of a picture in a .nlaic file
 _WITH_ALPHA = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
+_COLOURED = frozenset({"WEBP", "AVIF"})  # Pillow writes grey as RGB
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and what Pillow does not look at where samples have 16 bits
+_HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 _NO_PIXELS = {  # formats that are not opened, and what they are
     **dict.fromkeys(("EPS", "WMF", "EMF"), "a drawing"),  # Pillow would start another program to render them
     "IPTC": "a wrapper",  # Pillow would open what is inside, whatever it is
@@ -134,6 +140,9 @@ def encode_picture(image: Image.Image, format: str = "PNG", *, warn: Warn = igno
     if "A" in image.mode and format not in _WITH_ALPHA:
         warn(f"{format} holds no transparency: it is put over white")
         image = over_white(image)
+    if format in _COLOURED and image.mode in ("L", "LA") and "icc_profile" in metadata:  # it would be of grey values
+        image = settled(image, metadata.pop("icc_profile"), to_srgb=True, warn=warn)[0].copy()
+        image.info.pop("icc_profile", None)  # which the writer of AVIF would find
     options = _SAVE_OPTIONS[format]
     if format in HOLDERS:
         options = options | save_options(metadata, format, warn)
@@ -168,8 +177,7 @@ def _loaded(image: Image.Image) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
     _not_empty(image)
-    image.load()
-    return image
+    return _with_pixels(image)
 
 
 def _not_empty(image: Image.Image) -> None:
@@ -209,13 +217,28 @@ def _read(stream: BinaryIO, convert: Callable[[Image.Image], Image.Image], warn:
 
 def _opened(stream: BinaryIO, warn: Warn) -> Image.Image:
     with pixel_limit():
-        image: Image.Image = Image.open(stream)
+        image = _identified(stream)
         _look_at(image, warn)
-        grey = any("LA" in str(part) for part in getattr(image, "tile", ()))
-        image.load()
-    return (
-        image.convert("LA") if grey and image.mode == "RGBA" else image
-    )  # Pillow makes RGBA of 16-bit grey with alpha
+        return _with_pixels(image)
+
+
+def _identified(stream: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(stream)
+    except UnidentifiedImageError:
+        stream.seek(0)
+        if not _HEIF.match(stream.read(12)):
+            raise
+    plugin("pillow_heif", "HEIC needs pillow-heif, which", "classic").register_heif_opener()
+    stream.seek(0)
+    return Image.open(stream)
+
+
+def _with_pixels(image: Image.Image) -> Image.Image:
+    """Loaded; Pillow makes RGBA of 16-bit grey with alpha."""
+    grey = any("LA" in str(part) for part in getattr(image, "tile", ()))
+    image.load()
+    return image.convert("LA") if grey and image.mode == "RGBA" else image
 
 
 def _look_at(image: Image.Image, warn: Warn) -> None:
@@ -237,10 +260,15 @@ def _look_at(image: Image.Image, warn: Warn) -> None:
 def _upright(image: Image.Image, warn: Warn) -> Image.Image:
     """Turned by its EXIF orientation; a damaged EXIF costs the orientation, not the picture."""
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception as error:  # see _read
         warn(f"orientation not read, EXIF is damaged ({type(error).__name__})")
-        return image
+        orientation = None
+    if orientation is None and "exif" in image.info:  # it may be damaged, and XMP sound
+        other = Image.new("1", (1, 1))
+        other.info = {key: value for key, value in image.info.items() if key != "exif"}
+        orientation = other.getexif().get(ExifTags.Base.Orientation)
+    turn = TURNS.get(orientation or 1)
     if turn is None:
         return image
     turned = image.transpose(turn)
@@ -252,7 +280,10 @@ def _normalized(image: Image.Image, strip: bool, warn: Warn) -> tuple[Image.Imag
     """A loaded picture by the table above, and its metadata by the keys of Pillow's `info`."""
     metadata: dict[str, bytes] = {} if strip else metadata_of(image, warn)
     profile = image.info.get("icc_profile")
+    negative = image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     image = _in_eight_bits(_upright(image, warn), bool(profile), warn)
+    if negative:
+        image = ImageOps.invert(image)
     if profile:
         image, kept = settled(image, profile, to_srgb=strip, warn=warn)
         if kept:

@@ -1,7 +1,8 @@
 """`.nlaic` for Pillow: `Image.open("a.nlaic")`, `image.save("a.nlaic", quality=40)`, once `nlaic` has been imported.
 
 `open` reads the header; pixels are decoded, and an engine loaded for it, when they are first asked for. Arguments of
-`save` are those of `nlaic.compress`; `exif`, `xmp` and `icc_profile` (bytes) take the place of what the picture holds.
+`save` are those of `nlaic.compress`; `exif`, `xmp` and `icc_profile` (bytes, or None for none)
+take the place of what the picture holds.
 """
 
 from typing import IO, Any
@@ -60,13 +61,24 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     import nlaic
 
     given: dict[str, Any] = image.encoderinfo
-    told = {key: bytes(given[key]) for key in _METADATA if isinstance(given.get(key), bytes)}
-    if isinstance(given.get("exif"), Image.Exif):
-        told["exif"] = given["exif"].tobytes()
+    told = {key: _bytes(key, given[key]) for key in _METADATA if key in given}
     if told:
         image = image.copy()
         image.info.update(told)
+        if "exif" in told:
+            image.getexif().clear()  # which may stand elsewhere too
     stream.write(nlaic.compress(image, **{name: given[name] for name in _OPTIONS if name in given}))
+
+
+def _bytes(key: str, value: Any) -> bytes:
+    """Metadata as `info` holds them; empty for None, which leaves them out."""
+    if isinstance(value, Image.Exif):
+        return value.tobytes()
+    if isinstance(value, str) and key == "xmp":
+        return value.encode()
+    if value is not None and not isinstance(value, (bytes, bytearray)):
+        raise NlaicError(f"{key} must be bytes or None, but got {type(value).__name__}")
+    return bytes(value or b"")
 
 
 def register() -> None:

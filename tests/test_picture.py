@@ -1,6 +1,7 @@
 """Pictures of every mode to RGB against arithmetic written here, and every bad file to one clear error."""
 
 import struct
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +12,16 @@ from PIL import Image, ImageCms
 
 from nlaic import container
 from nlaic.errors import NlaicError
-from nlaic.picture import INPUT_SUFFIXES, encode_picture, output_format, read_picture, to_rgb, write_picture
+from nlaic.picture import (
+    INPUT_SUFFIXES,
+    encode_picture,
+    open_picture,
+    output_format,
+    read_picture,
+    to_rgb,
+    write_picture,
+)
+from tests.conftest import smooth_picture
 
 RNG = np.random.default_rng(7)
 RGB = RNG.integers(0, 256, (13, 17, 3), dtype=np.uint8)
@@ -320,4 +330,30 @@ def test_what_a_format_cannot_hold():
 
 def test_every_suffix_that_is_looked_for_is_known_to_pillow():
     known = Image.registered_extensions()
-    assert {suffix for suffix in INPUT_SUFFIXES if suffix not in known} <= {".pnm"}
+    assert {suffix for suffix in INPUT_SUFFIXES if suffix not in known} <= {".pnm", ".heic", ".heif"}
+
+
+def test_sixteen_bits_of_a_tiff_whose_white_is_zero():
+    values = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
+    ways = [BytesIO(), BytesIO()]
+    Image.fromarray(values).save(ways[0], "TIFF")
+    Image.fromarray(65535 - values).save(ways[1], "TIFF", tiffinfo={262: 0})
+    plain, negative = (np.asarray(open_picture(BytesIO(way.getvalue()))) for way in ways)
+    assert np.array_equal(plain, negative) and plain.min() == 0 and plain.max() == 255
+
+
+def test_heic(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    picture = smooth_picture(96, 64)
+    picture.save(tmp_path / "a.heic", quality=95)
+    Image.init()
+    for table in (Image.OPEN, Image.MIME):
+        monkeypatch.delitem(table, "HEIF")
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    opened = open_picture(tmp_path / "a.heic")
+    assert opened.size == (96, 64) and np.abs(np.asarray(opened, float) - np.asarray(picture)).mean() < 4
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    with pytest.raises(NlaicError, match="HEIC needs pillow-heif, which is missing: pip install"):
+        open_picture(tmp_path / "a.heic")

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 import nlaic
 from nlaic.picture import open_picture
 from tests.conftest import smooth_picture
+from tests.test_whole_picture import linear_profile
 
 
 @pytest.fixture
@@ -80,3 +81,23 @@ def test_torch_waits_for_the_pixels(tiny, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == "(64, 64) False\n"
+
+
+def test_metadata_that_are_asked_to_go_do(tiny):
+    image, exif = smooth_picture(64, 64), Image.Exif()
+    exif[0x010F] = "Maker"
+    source = BytesIO()
+    image.save(source, "PNG", exif=exif, icc_profile=linear_profile())
+    for given, left in (
+        ({}, {"exif", "icc_profile"}),
+        ({"exif": None}, {"icc_profile"}),
+        ({"icc_profile": b""}, {"exif"}),
+    ):
+        out = BytesIO()
+        Image.open(source).save(out, "NLAIC", **given, **tiny)
+        assert set(Image.open(out).info) == left
+    out = BytesIO()
+    image.save(out, "NLAIC", xmp="<x/>", **tiny)
+    assert Image.open(out).info == {"xmp": b"<x/>"}
+    with pytest.raises(nlaic.NlaicError, match="exif must be bytes or None, but got int"):
+        image.save(out, "NLAIC", exif=5, **tiny)

@@ -6,7 +6,6 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from nlaic.classic.base import Base
-from nlaic.classic.coders import MissingError, plugin
 from nlaic.classic.restore import Restorer, Running
 from nlaic.classic.source import Source, find_source, is_lossless
 from nlaic.errors import NlaicError
@@ -30,7 +29,6 @@ def open_coded(
     Raises:
         NlaicError: if it is no good picture, has several frames, or nothing says how it was coded.
     """
-    with_heif(required=False)
     source, turn = None, None
     picture = open_picture(stream, warn=warn)
     lossless = is_lossless(stream)
@@ -44,15 +42,6 @@ def open_coded(
         source = find_source(image, given, lossless=lossless)
         turn = _turn_of(image)
     return picture, source, turn
-
-
-def with_heif(*, required: bool = True) -> None:
-    """Let Pillow read HEIC, where the package for it is there."""
-    try:
-        plugin("pillow_heif", "pillow-heif", "classic").register_heif_opener()
-    except MissingError:
-        if required:
-            raise
 
 
 def _turn_of(image: Image.Image) -> Turn:
