@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from nlaic.ahead import processors
-from nlaic.cli.files import Job, UsageError, is_file
+from nlaic.cli.files import Job, UsageError, is_file, is_stdout
 from nlaic.cli.progress import Reporter, StopError, is_terminal, reason, say
 from nlaic.container import MAX_PIXELS
 from nlaic.errors import NlaicError, lacks_memory
@@ -189,7 +189,7 @@ def check_settings(command: str, words: Sequence[str]) -> None:
 
 def check_stdout(jobs: Sequence[Job]) -> bool:
     """Whether a result goes to standard output, which then must not be a terminal."""
-    taken = any(job.target is None and not job.problem for job in jobs)
+    taken = any(not job.problem and (job.target is None or is_stdout(job.target)) for job in jobs)
     if taken and is_terminal(sys.stdout):
         raise UsageError("standard output is a terminal: give -o")
     return taken

@@ -1,5 +1,6 @@
 """Which file becomes which, decided before any work; and writing so that no half file ever stands there."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -59,6 +60,8 @@ def plan(
     """
     if "" in inputs:
         raise UsageError("the name of an input is empty")
+    if output == "":
+        raise UsageError("the name of the output is empty")
     many = len(inputs) > 1 or any(_is_folder(Path(name)) for name in inputs)
     folder = _output_folder(inputs, output, many=many, recursive=recursive)
     jobs = []
@@ -86,12 +89,27 @@ def check_target(target: Path | None, *, force: bool, parents: bool) -> None:
     """Fail before the work where the result could not be written after it."""
     if target is None:
         return
+    try:
+        target.exists()
+    except OSError as error:
+        raise NlaicError(f"cannot write {target}: {error.strerror or error}") from error
     if target.is_dir():
         raise NlaicError(f"output {target} is a folder")
     if target.is_file() and not force:
         raise NlaicError(f"output {target} exists: --force overwrites it")
-    if not parents and not target.parent.is_dir():
-        raise NlaicError(f"output folder {target.parent} is missing")
+    folder = target.parent
+    if not parents and not folder.is_dir():
+        raise NlaicError(f"output folder {folder} is missing")
+    if (target.is_file() or not target.exists()) and folder.is_dir() and not os.access(folder, os.W_OK):
+        raise NlaicError(f"cannot write {target}: {os.strerror(errno.EACCES)}")
+
+
+def is_stdout(path: Path) -> bool:
+    """Whether a name, such as /dev/stdout, is that of this program's standard output."""
+    try:
+        return sys.stdout is not None and not path.is_file() and os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
 
 
 def write_output(target: Path | None, data: bytes, *, force: bool, parents: bool) -> None:

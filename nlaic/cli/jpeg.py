@@ -61,7 +61,8 @@ def _encode_all(args: argparse.Namespace) -> bool:
 
     if args.tune and args.rounding != "thoughtful":
         raise UsageError(f"--tune works with --rounding thoughtful, not {args.rounding}")
-    jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=INPUT_SUFFIXES)
+    reads = INPUT_SUFFIXES if args.output else INPUT_SUFFIXES - SUFFIXES  # beside their sources JPEGs are results
+    jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=reads)
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=bool(args.tune), stdout_taken=taken)
     to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs
@@ -90,7 +91,7 @@ def _encode(job: Job, args: argparse.Namespace, report: Reporter) -> None:
     )
     seconds = perf_counter() - start
     if source[:2] == b"\xff\xd8" and len(data) >= len(source):
-        warn(f"the input is a JPEG file of {len(source)} bytes, the result is larger; a lower -q makes it smaller")
+        warn(f"the input is a JPEG file of {len(source)} bytes, the result is not smaller; a lower -q makes it smaller")
     write_output(job.target, data, force=args.force, parents=args.recursive)
     report.line(result_line(job.name, image.size, len(data), seconds))
 

@@ -3,13 +3,17 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import nlaic
 from tests.cli.conftest import MODEL_ID, nlaic_bytes, picture, tree
+from tests.conftest import smooth_picture
 
 
 def test_there_and_back_beside_the_input(folder, run, stub):
@@ -193,3 +197,19 @@ def test_weights_that_are_nowhere(folder, run, tiny_model, monkeypatch):
         assert named in err[0]
         assert str(folder) in err[0]
     assert tree(folder) == {"a.png", "a.nlaic"}
+
+
+def test_standard_output_by_its_name(folder, run, tiny_model):
+    smooth_picture(64, 64).save("a.png")
+    code = "from nlaic.cli.compress import main; main()"
+    words = ["a.png", "-o", "/dev/stdout", "-e", "1", "--model", str(tiny_model)]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True)
+    assert done.returncode == 0 and nlaic.info(done.stdout)["width"] == 64 and b"64x64" in done.stderr
+
+
+def test_an_output_that_cannot_be_is_named_before_the_work(folder, run, stub):
+    smooth_picture(64, 64).save("a.png")
+    code, _, err = run(f"compress a.png -o {'N' * 300}")
+    assert code == 1 and f"cannot write {'N' * 300}: File name too long" in err[0] and not stub.calls
+    code, _, err = run(["compress", "a.png", "-o", ""])
+    assert code == 2 and "the name of the output is empty" in err[-1]
