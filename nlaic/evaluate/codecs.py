@@ -23,7 +23,7 @@ from nlaic.classic.coders import (
     webp_options,
 )
 from nlaic.errors import NlaicError
-from nlaic.version import __version__
+from nlaic.evaluate.provenance import program
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class NlaicCoder:
         self.effort, self.realism = int(effort), self.codec.realism if realism is None else realism
         engine = f"{self.codec.engine.name} {self.codec.engine.precision}"
         options = f"effort {self.effort} realism {self.realism:g}"
-        self.version = f"nlaic {__version__} {weights_hash(self.codec)} {options} {engine}"
+        self.version = f"{program()} {weights_hash(self.codec)} {options} {engine}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a .nlaic file."""

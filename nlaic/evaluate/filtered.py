@@ -10,7 +10,7 @@ from nlaic.classic.section import read_base
 from nlaic.container import MAX_PIXELS
 from nlaic.errors import NlaicError
 from nlaic.evaluate.codecs import Codec, Coder, MissingError, weights_hash
-from nlaic.version import __version__
+from nlaic.evaluate.provenance import program
 
 
 class FilteredCoder:
@@ -40,7 +40,7 @@ class FilteredCoder:
         self.encoder.filters = {pair.filter: self.restorer}
         self.plain, self.running = BaseDecoder(execution, filtered=False), Running(rotations=bool(rotations))
         turned = " rotations" if rotations else ""
-        engine = f"nlaic {__version__} {execution.chosen()} {precision}"
+        engine = f"{program()} {execution.chosen()} {precision}"
         self.version = f"{self.encoder.coder.version} {weights_hash(self.restorer)}{turned} {engine}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:

@@ -13,7 +13,7 @@ from nlaic.classic.jpeg.rounding import nearest
 from nlaic.classic.jpeg.tables import FITTED, family
 from nlaic.errors import NlaicError
 from nlaic.evaluate.codecs import Codec, JpegDecoder, JpegliCoder, MissingError, Series, installed, plugin
-from nlaic.version import __version__
+from nlaic.evaluate.provenance import program
 
 
 def packed(data: bytes) -> bytes:
@@ -82,9 +82,10 @@ class LearnedJpeg(JpegDecoder):
         self.options = Options(_subsampling(subsampling), "progressive", rounding, int(tune))
         key = self.options.subsampling
         unused = () if rounding == "nearest" else (f"{key}.nearest",)
+        price = f"{key}.lambdas"
         own = {k: v for k, v in self.model.tensors.items() if k.startswith(f"{key}.") and k not in unused}
-        digest = hashlib.sha256(Model(own, {}).to_bytes()).hexdigest()[:8]
-        self.version = f"nlaic {__version__} {digest} {self.options} {_writers()}"
+        digest = hashlib.sha256(Model(own, {price: self.model.metadata[price]}).to_bytes()).hexdigest()[:8]
+        self.version = f"{program()} {digest} {self.options} {_writers()}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a JPEG file."""

@@ -1,15 +1,29 @@
 """What the numbers of an evaluation depend on beside its settings: versions and the machine."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import nlaic
 from nlaic.ahead import processors
 from nlaic.version import __version__
 
+WITHOUT_CODEC = ("cli", "evaluate", "train")  # parts of the package
 PACKAGES = ("torch", "pillow", "numpy", "pytorch-msssim", "piq", "pytorch-fid", "bjontegaard", "imageio-ffmpeg")
+
+
+@cache
+def program() -> str:
+    """This package's version, and the first digits of the SHA-256 of all its code that a codec runs through."""
+    folder, digest = Path(nlaic.__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        if path.relative_to(folder).parts[0] not in WITHOUT_CODEC:
+            digest.update(path.read_bytes())
+    return f"nlaic {__version__}+{digest.hexdigest()[:8]}"
 
 
 def versions() -> dict[str, str]:

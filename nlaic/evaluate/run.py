@@ -15,7 +15,7 @@ from nlaic.evaluate.metrics import Metric
 from nlaic.evaluate.places import check_out, find_pictures
 from nlaic.evaluate.points import Picture, Point, PointTask, coder, entry_of, measure, settings_of
 from nlaic.evaluate.provenance import machine, versions
-from nlaic.evaluate.sets import Distances, nearest_rows
+from nlaic.evaluate.sets import Distances
 from nlaic.evaluate.settings import Settings
 from nlaic.evaluate.store import digest, read_pixels
 
@@ -52,9 +52,8 @@ class Evaluation:
             raise NlaicError(f"no point could be measured: {self.journal.failures[0]['reason']}")
         same = self.common(pictures, points)
         rows = results.means(points, {picture.name: picture for picture in pictures})
-        near = nearest_rows(rows, s.rates)
         for metric in of_sets:
-            Distances(metric, same, s.store, s.network_folder, self.journal).add_to(near, points)
+            Distances(metric, same, s.store, s.network_folder, self.journal).add_to(rows, points, s.rates)
         names = [metric.name for metric in chosen]
         higher = {metric.name: metric.higher_is_better for metric in chosen}
         if s.anchor not in {point.codec for point in points}:

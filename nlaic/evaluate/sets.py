@@ -1,7 +1,7 @@
 """FID and the like: distances between all originals and all decoded pictures, at a few settings of each codec."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from nlaic.evaluate import fid
 from nlaic.evaluate.journal import Journal
 from nlaic.evaluate.points import FeatureTask, Picture, Point, PointTask, features
+from nlaic.evaluate.results import mean
 
 GIGA_MACS = 5.5  # of Inception a patch, about, to either of its features
 GIGA_MACS_A_SECOND = 25.0  # of a processor, about
@@ -34,17 +35,18 @@ class Distances:
     networks: str | None
     journal: Journal
 
-    def add_to(self, rows: Sequence[dict[str, Any]], points: Sequence[Point]) -> None:
-        """Put the value into `set_metrics` of each row."""
+    def add_to(self, every: Sequence[dict[str, Any]], points: Sequence[Point], rates: Sequence[float]) -> None:
+        """Put the value into `set_metrics` of each codec's rows that are nearest to the rates."""
         name, smallest = self.metric.name, self.metric.smallest
         fitting = {p.name: p for p in self.pictures if min(p.width, p.height) >= smallest}
         if not fitting:
             return self.journal.skip("metric", name, f"no picture has sides from {smallest}")
+        fits = [point for point in points if point.picture in fitting]
+        rows = nearest_rows(every, rates, lambda row: mean(p.bpp for p in fits if _is_of(p, row)))
         originals = {picture.name: self._task(picture) for picture in fitting.values()}
         groups: dict[tuple[str, float], list[FeatureTask]] = defaultdict(list)
-        for p in points:
-            if p.picture in fitting:
-                groups[p.codec, p.setting].append(self._task(fitting[p.picture], p))
+        for p in fits:
+            groups[p.codec, p.setting].append(self._task(fitting[p.picture], p))
         wanted = [groups[row["codec"], row["setting"]] for row in rows]
         patches = self._announce(fitting.values(), 1 + len(rows))
         if patches < 2:
@@ -57,6 +59,9 @@ class Distances:
         for row, some in zip(rows, wanted, strict=True):
             kept = [task for task in some if task.picture.name not in failed]
             row["set_metrics"][name] = self._value([(files[originals[t.picture.name]], files[t]) for t in kept])
+            if len(kept) < row["pictures"]:
+                own = {task.picture.name for task in kept}
+                row["bpp_of"][name] = mean(p.bpp for p in fits if _is_of(p, row) and p.picture in own)
         return None
 
     def _value(self, files: Sequence[tuple[Path, Path]]) -> float | None:
@@ -82,13 +87,24 @@ class Distances:
         return patches
 
 
-def nearest_rows(rows: Sequence[dict[str, Any]], rates: Sequence[float]) -> list[dict[str, Any]]:
+def _is_of(point: Point, row: dict[str, Any]) -> bool:
+    return (point.codec, point.setting) == (row["codec"], row["setting"])
+
+
+def nearest_rows(
+    rows: Sequence[dict[str, Any]], rates: Sequence[float], rate_of: Callable[[dict[str, Any]], float | None]
+) -> list[dict[str, Any]]:
     """Of each codec the row nearest to each rate, each once; none for a rate that it does not come near."""
     chosen: dict[int, dict[str, Any]] = {}
+    own = {id(row): rate_of(row) for row in rows}
     for codec in dict.fromkeys(row["codec"] for row in rows):
-        mine = [row for row in rows if row["codec"] == codec]
         for rate in rates:
-            row = min(mine, key=lambda row: abs(np.log(row["bpp_mean"] / rate)))
-            if abs(np.log(row["bpp_mean"] / rate)) < np.log(1.5):
+            apart = [
+                (abs(np.log(got / rate)), number)
+                for number, row in enumerate(rows)
+                if row["codec"] == codec and (got := own[id(row)])
+            ]
+            if apart and min(apart)[0] < np.log(1.5):
+                row = rows[min(apart)[1]]
                 chosen[id(row)] = row
     return list(chosen.values())

@@ -1,6 +1,7 @@
 """Distances between sets within an evaluation, on features that need no network."""
 
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from PIL import Image
 from nlaic.errors import NlaicError
 from nlaic.evaluate import fid, inception
 from nlaic.evaluate.codecs import parse
+from nlaic.evaluate.results import rate_of
 from nlaic.evaluate.sets import nearest_rows
+from tests.conftest import smooth_picture
 
 
 class Colours:
@@ -38,7 +41,7 @@ def colours(monkeypatch):
 def test_fid_and_kid_of_a_run(colours, evaluate, folder):
     found, watch = evaluate(codecs=["jpeg"], metrics=["psnr", "fid", "kid"], rates=[1.0])
     (row,) = [row for row in found["means"] if row["set_metrics"]]
-    assert row["setting"] == nearest_rows(found["means"], [1.0])[0]["setting"]
+    assert row["setting"] == nearest_rows(found["means"], [1.0], itemgetter("bpp_mean"))[0]["setting"]
     pictures = [Image.open(path) for path in sorted(folder.rglob("*.png"))]
     coder = parse("jpeg").open()
     decoded = [coder.decode(coder.encode(picture, row["setting"])) for picture in pictures]
@@ -69,4 +72,17 @@ def test_pictures_without_a_patch_are_said(colours, evaluate, monkeypatch):
 
 def test_a_rate_that_no_setting_is_near_has_no_distance():
     rows = [{"codec": "a", "bpp_mean": bpp} for bpp in (0.1, 0.2, 0.4)]
-    assert nearest_rows(rows, [0.19, 0.21, 0.45, 2.0]) == [rows[1], rows[2]]
+    assert nearest_rows(rows, [0.19, 0.21, 0.45, 2.0], itemgetter("bpp_mean")) == [rows[1], rows[2]]
+    rows[0] |= {"own": 2.1}
+    assert nearest_rows(rows, [2.0], lambda row: row.get("own")) == [rows[0]]
+
+
+def test_the_rate_of_a_distance_is_that_of_its_pictures(colours, evaluate, folder, monkeypatch):
+    monkeypatch.setitem(fid.SET_METRICS, "fid_768", replace(fid.SET_METRICS["fid_768"], smallest=200))
+    smooth_picture(320, 256, 7).save(folder / "large.png")
+    smooth_picture(200, 200, 8).save(folder / "square.png")
+    found, _ = evaluate(codecs=["jpeg"], metrics=["psnr", "fid"], rates=[1.0])
+    (row,) = [row for row in found["means"] if row["set_metrics"].get("fid_768") is not None]
+    large = {one["name"] for one in found["data"]["pictures"] if min(one["width"], one["height"]) >= 200}
+    own = [p["bpp"] for p in found["points"] if p["setting"] == row["setting"] and p["picture"] in large]
+    assert 2 <= len(own) < row["pictures"] and rate_of(row, "fid_768") == pytest.approx(np.mean(own))
