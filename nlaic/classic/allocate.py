@@ -63,7 +63,7 @@ def allocate(costs: np.ndarray, *limits: Limit) -> np.ndarray:
     for limit in limits:
         least = np.where(there, limit.amounts, np.inf).min(1).sum()
         if least > limit.total:
-            raise NlaicError(f"a budget of {limit.total:g} {limit.name} cannot be met: the least is {least:g}")
+            raise NlaicError(f"a budget of {limit.total:.10g} {limit.name} cannot be met: the least is {least:.10g}")
     worth = np.where(there, costs, 0.0)
     share, reduced, bound = _relaxed(worth, there, limits)
     rounded = _rounded(share, np.where(there, costs, np.inf), limits)

@@ -17,6 +17,7 @@ from nlaic.errors import NlaicError
 
 ROUNDS = (1.0, 0.15, 0.05)  # how far from the last choice the next is looked for, in rungs of the ladder
 PLACES = 20  # at most so many on either side
+CHECKED = 4  # qualities for all that are tried, each a step below the last
 
 
 @dataclass(frozen=True, order=True)
@@ -125,7 +126,7 @@ class Tries:
         return [some[number] for some, number in zip(near, chosen, strict=True)]
 
     def single(self, ladder: Sequence[float], budget: Budget, step: float) -> tuple[Option, float] | None:
-        """The best that one option for all pictures does within the budget, by curves through the rungs."""
+        """The best that one option for all pictures does within the budget: looked for by curves, then tried."""
         rungs, found = sorted(ladder), []
         places = np.round(np.arange(rungs[0], rungs[-1] + step / 2, step), 1)
         for name in sorted({option.filter for option in self.known[0]}):
@@ -137,7 +138,22 @@ class Tries:
             )
             fits = (sizes <= budget.bytes) & (len(rows) * seconds <= (budget.seconds or np.inf))
             found += [(Option(float(q), name), float(c)) for q, c in zip(places[fits], costs[fits], strict=True)]
-        return min(found, key=lambda one: one[1], default=None)
+        if not found:
+            return None
+        option = min(found, key=lambda one: one[1])[0]
+        ends = [sum(known[Option(rung, option.filter)].size for known in self.known) for rung in (rungs[0], rungs[-1])]
+        smaller = -step if ends[0] < ends[1] else step
+        for _ in range(CHECKED):
+            if not rungs[0] <= option.quality <= rungs[-1]:
+                break
+            for number in range(self.count):
+                self.add(number, option.quality)
+            some = [known[option] for known in self.known]
+            in_time = sum(one.seconds for one in some) <= (budget.seconds or np.inf)
+            if in_time and sum(one.size for one in some) <= budget.bytes:
+                return option, float(np.mean([one.cost for one in some]))
+            option = Option(round(option.quality + smaller, 1), option.filter)
+        return None
 
 
 def share(

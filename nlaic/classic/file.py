@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from nlaic.classic.section import NO_FILTER, BasePicture, pack_base, read_base
 from nlaic.container import MAX_PIXELS
 from nlaic.engine import Execution
 from nlaic.errors import FormatError, NlaicError, enough_memory
+from nlaic.patches import Salvaged
 from nlaic.picture import normalized
 from nlaic.sections import alpha_of, completed, sections_of
 from nlaic.target import target_bytes
@@ -203,9 +204,12 @@ class BaseDecoder:
         picture = cut(Image.fromarray(pixels), wanted)
         return completed(picture, alpha_of(file, wanted), file)
 
-    def salvage(self, data: bytes, **options: object) -> NoReturn:
-        """There are no blocks that could be intact: always a FormatError."""
-        raise FormatError("the picture is one stream of a base codec, of which nothing can be salvaged in parts")
+    def salvage(self, data: bytes, **options: Any) -> Salvaged:
+        """The picture of a sound file; there are no blocks that could be intact of another: a FormatError."""
+        try:
+            return Salvaged(self.decompress(data, **options), (), 1, ())
+        except FormatError as error:
+            raise FormatError(f"{error}; of a picture in one stream nothing can be salvaged in parts") from error
 
     def _filter(self, model_id: bytes) -> "Restorer":
         from nlaic.classic.restore import Restorer

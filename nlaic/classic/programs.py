@@ -67,6 +67,7 @@ class FfmpegCoder:
         range: `full` or `limited`.
         repeat: how often the stream is handed to the decoder (that of AVS2 gives nothing for a single picture).
         sizes: those that a stream says, of a decoder that ffmpeg's limit of pixels does not hold.
+        least: the shorter side that the encoder takes: on others it fails, crashes or hangs.
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class FfmpegCoder:
         range: str,
         repeat: int = 1,
         sizes: Callable[[bytes], list[Size]] | None = None,
+        least: int = 1,
     ) -> None:
-        self.name, self.repeat, self.sizes, self.program = name, repeat, sizes, ffmpeg()
+        self.name, self.repeat, self.sizes, self.least, self.program = name, repeat, sizes, least, ffmpeg()
         flags = "flags=accurate_rnd+full_chroma_int+full_chroma_inp+lanczos"
         self.encoder = ["-vf", f"scale=out_color_matrix=bt709:out_range={range}:{flags},format={pixels}"]
         self.encoder += ["-frames:v", "1", "-c:v", *encoder]
@@ -86,10 +88,12 @@ class FfmpegCoder:
         listed = call([self.program, "-hide_banner", "-encoders"]).decode(errors="replace")
         if f" {encoder[0]} " not in listed:
             raise MissingError(f"the ffmpeg of imageio-ffmpeg has no {encoder[0]}")
-        self.version = f"{installed('imageio-ffmpeg')} {' '.join(self.encoder)}"
+        self.version = f"{installed('imageio-ffmpeg')} {hashes(self.program)} {' '.join(self.encoder)}"
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """One byte of `even`, then the raw stream."""
+        if min(image.size) < self.least:
+            raise NlaicError(f"{image.width}x{image.height} pixels: {self.name} needs sides of at least {self.least}")
         image, added = even(image)
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{image.width}x{image.height}", "-i", "-"]
         target = ["-qp", str(round(quality)), "-threads", "1", "-f", self.name, "-"]
@@ -118,18 +122,18 @@ class FfmpegCoder:
 def open_hevc() -> FfmpegCoder:
     """HEVC intra by libx265, 8 bits, full range: what BPG codes with, at the quantiser given and no other."""
     told = "log-level=error:info=0:ipratio=1:aq-mode=0"
-    return FfmpegCoder("hevc", ("libx265", "-preset", "slow", "-x265-params", told), "yuv420p", "full")
+    return FfmpegCoder("hevc", ("libx265", "-preset", "slow", "-x265-params", told), "yuv420p", "full", least=15)
 
 
 def open_vvc() -> FfmpegCoder:
     """VVC by libvvenc, 10 bits, full range."""
-    return FfmpegCoder("vvc", ("libvvenc", "-preset", "medium", "-qpa", "0"), "yuv420p10le", "full")
+    return FfmpegCoder("vvc", ("libvvenc", "-preset", "medium", "-qpa", "0"), "yuv420p10le", "full", least=15)
 
 
 def open_avs2() -> FfmpegCoder:
     """AVS2 by libxavs2, 8 bits, limited range, the nearest public relative of SVAC2."""
     encoder = ("libxavs2", "-speed_level", "5")
-    return FfmpegCoder("avs2", encoder, "yuv420p", "limited", repeat=2, sizes=avs2_sizes)
+    return FfmpegCoder("avs2", encoder, "yuv420p", "limited", repeat=2, sizes=avs2_sizes, least=65)
 
 
 def avs2_sizes(stream: bytes) -> list[Size]:

@@ -95,5 +95,7 @@ def level_of_tables(tables: dict[int, list[int]]) -> float:
         tables: of luma, then of chroma where there are two, 64 steps each, in any order.
     """
     luma = np.sort(np.asarray(tables[min(tables)], float)).clip(1)
-    free = luma < LARGEST if luma[0] < LARGEST else np.ones_like(luma, bool)  # others would have been larger
+    if luma[0] >= LARGEST:
+        return 1.0
+    free = luma < LARGEST  # others would have been larger
     return table_level(100 * float(np.exp(np.mean(np.log(luma[free] / STANDARD_LUMA[free])))))

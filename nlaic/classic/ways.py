@@ -12,6 +12,7 @@ from nlaic.classic.budget import Option, Try, Way
 from nlaic.classic.file import AUTO, BaseDecoder, BaseEncoder
 from nlaic.codec import Codec
 from nlaic.errors import NlaicError
+from nlaic.picture import over_white
 
 RUNGS = 12  # of a base codec's ladder
 METRICS = ("mse", "psnr", "ms_ssim", "lpips")
@@ -37,7 +38,7 @@ class LearnedWay:
         """See `Way`."""
         data = self.codec.compress(image, quality, **self.options)
         start = perf_counter()
-        pixels = np.asarray(self.codec.decompress(data).convert("RGB"))
+        pixels = _seen(self.codec.decompress(data))
         return {Option(quality): (len(data), pixels, perf_counter() - start)}
 
 
@@ -59,14 +60,25 @@ class BaseWay:
         data = self.plain.compress(image, quality, strip=self.strip)
         size = len(data)
         start = perf_counter()
-        decoded = np.asarray(self.decoder.decompress(data).convert("RGB"))
+        picture = self.decoder.decompress(data)
+        decoded = np.asarray(picture.convert("RGB"))
         seconds = perf_counter() - start
-        found = {Option(quality): (size, decoded, seconds)} if encoder.pair.filter in (None, AUTO) else {}
+        found = {Option(quality): (size, _seen(picture), seconds)} if encoder.pair.filter in (None, AUTO) else {}
         for name, restorer in encoder.filters.items():
             start = perf_counter()
             pixels = restorer.restore(decoded, encoder.pair.base.level(quality))
-            found[Option(quality, name)] = (size, pixels, seconds + perf_counter() - start)
+            seconds_with = seconds + perf_counter() - start
+            filtered = Image.fromarray(pixels)
+            if "A" in picture.mode:
+                filtered.putalpha(picture.getchannel("A"))
+            found[Option(quality, name)] = (size, _seen(filtered), seconds_with)
         return found
+
+
+def _seen(picture: Image.Image) -> np.ndarray:
+    """What is seen of a picture, uint8 [H, W, 3]: over white."""
+    whole = over_white(picture) if "A" in picture.mode else picture
+    return np.asarray(whole.convert("RGB"))
 
 
 def trier(way: Way, read: Callable[[int], Image.Image], metric: str) -> Callable[[int, float], dict[Option, Try]]:
@@ -84,7 +96,7 @@ def trier(way: Way, read: Callable[[int], Image.Image], metric: str) -> Callable
 
     def attempt(number: int, quality: float) -> dict[Option, Try]:
         image = read(number)
-        original = np.asarray(image.convert("RGB"))
+        original = _seen(image)
         tried = way.attempt(image, quality)
         return {o: Try(size, measure(original, pixels), seconds) for o, (size, pixels, seconds) in tried.items()}
 
@@ -102,7 +114,14 @@ def cost_of(metric: str) -> Measure:
 
     row = ROWS["lpips_alex" if metric == "lpips" else metric]
     measured, sign = row.load(None), -1 if row.higher_is_better else 1
-    return lambda original, decoded: sign * measured(Pair(original, decoded))
+
+    def cost(original: np.ndarray, decoded: np.ndarray) -> float:
+        height, width, _ = original.shape
+        if min(height, width) < row.smallest:
+            raise NlaicError(f"{width}x{height} pixels: {metric} needs sides of at least {row.smallest}")
+        return sign * measured(Pair(original, decoded))
+
+    return cost
 
 
 def told(metric: str, cost: float, pixels: float) -> str:

@@ -16,7 +16,7 @@ from nlaic.weights import FILTERS as FOLDER
 
 
 def find_filter(name: str, source: str) -> Weights:
-    """The weights of a filter behind a base codec: by path, or the newest `<name>-<source>-<sha8>.safetensors`.
+    """The weights of a filter behind a base codec: by path, or the first `<name>-<source>-<sha8>.safetensors`.
 
     Args:
         name: of the filter, such as `restore-light`, or the path of a file.
@@ -45,16 +45,22 @@ def filters_for(source: str) -> list[str]:
 
 
 def find_filter_by_id(model_id: bytes) -> Weights:
-    """The weights that a file names.
+    """The weights that a file names, among those that can be read.
 
     Raises:
         NlaicError: if they are not there.
     """
+    unread = ""
     for candidate in _candidates():
-        weights = read_weights(candidate)
+        try:
+            weights = read_weights(candidate)
+        except NlaicError as error:
+            unread += f"; {error}"
+            continue
         if weights.model_id == model_id:
             return weights
-    raise NlaicError(f"no filter with id {model_id.hex()} in {_places()}; --no-filter shows the picture without it")
+    where = f"no filter with id {model_id.hex()} in {_places()}"
+    raise NlaicError(f"{where}; --no-filter shows the picture without it{unread}")
 
 
 def check_filter(weights: Weights) -> None:

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import nlaic
 from nlaic.classic.budget import Budget, Option, Try, share
 from nlaic.classic.file import BaseEncoder, parse_pair
 from nlaic.classic.ways import BaseWay, LearnedWay, cost_of, told, trier
@@ -26,6 +28,9 @@ def test_a_fine_codec_uses_the_budget_and_gains(total):
     spent = sum(one.size for one in found.tries)
     assert 0.97 * total <= spent <= total
     assert found.cost < found.single[1]
+    option, cost = found.single
+    alone = [made_up(number, option.quality)[option] for number in range(12)]
+    assert sum(one.size for one in alone) <= total and cost == pytest.approx(np.mean([one.cost for one in alone]))
     coarse = share(made_up, 12, LADDER, Budget(total), 10)
     assert found.cost < coarse.cost and sum(one.size for one in coarse.tries) <= total
     assert all(made_up(n, o.quality)[o] == t for n, (o, t) in enumerate(zip(found.options, found.tries, strict=True)))
@@ -92,3 +97,24 @@ def test_costs_are_metrics_with_their_sign():
     assert told("mse", float(cost_of("mse")(a, b)), 200 * 180).endswith(f"{-cost_of('psnr')(a, b):.3f} dB")
     with pytest.raises(NlaicError, match="metric must be one of mse, psnr"):
         cost_of("ssim")
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg+svac2", "light"])
+def test_what_is_not_seen_of_a_picture_does_not_count(codec, tiny_model):
+    picture = smooth_picture(128, 96).convert("RGBA")
+    pixels = np.asarray(picture).copy()
+    pixels[:, :64] = (255, 0, 0, 0)
+    picture = Image.fromarray(pixels)
+    way = (
+        LearnedWay(nlaic.load(str(tiny_model), device="cpu"), {"effort": 1})
+        if codec == "light"
+        else BaseWay(BaseEncoder(parse_pair(codec)), False)
+    )
+    (tried,) = trier(way, lambda number: picture, "psnr")(0, 90.0).values()
+    assert -tried.cost > 25
+
+
+def test_a_picture_that_a_metric_does_not_take_is_named():
+    small = np.zeros((80, 100, 3), np.uint8)
+    with pytest.raises(NlaicError, match="100x80 pixels: ms_ssim needs sides of at least 161"):
+        cost_of("ms_ssim")(small, small)

@@ -1,5 +1,6 @@
 """A base codec and a filter in one file: there and back, bytes checked by hand, damage of every kind."""
 
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -273,6 +274,8 @@ def test_pictures_beyond_pillows_own_limit_come_back(monkeypatch):
 def test_a_damaged_stream_is_called_damaged():
     data = bytearray(encoder("jpeg").compress(smooth_picture(96, 80)))
     data[-20] ^= 1
+    sound = encoder("jpeg").compress(smooth_picture(96, 80))
+    assert nlaic.salvage(sound).picture == nlaic.decompress(sound) and nlaic.salvage(sound).blocks == ()
     for read, says in ((nlaic.decompress, "CRC"), (nlaic.salvage, "nothing can be salvaged")):
         with pytest.raises(FormatError, match=says):
             read(bytes(data))
@@ -285,7 +288,7 @@ def test_payloads_must_be_empty_and_nothing_is_salvaged():
     with pytest.raises(FormatError, match="must be empty, got 1 bytes"):
         nlaic.decompress(container.pack(file.header, [b"x"], sections))
     with pytest.raises(FormatError, match="nothing can be salvaged"):
-        nlaic.salvage(data)
+        nlaic.salvage(container.pack(file.header, [b"x"], sections))
     with pytest.raises(FormatError, match="at most 100, got 96"):
         nlaic.decompress(data, max_pixels=100)
 
@@ -329,3 +332,18 @@ def test_info_needs_no_torch(tmp_path):
     code = "import sys; sys.modules['torch'] = None; from nlaic.cli.info import main; main()"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.nlaic")], capture_output=True, text=True)
     assert done.returncode == 0 and "jpeg" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "size"), [("avs2", (64, 300)), ("hevc", (14, 200)), ("vvc", (12, 12))])
+def test_sides_that_an_encoder_does_not_bear_are_refused(name, size):
+    with pytest.raises(NlaicError, match=f"{size[0]}x{size[1]} pixels: {name} needs sides of at least"):
+        encoder(name).compress(smooth_picture(*size))
+
+
+def test_foreign_files_beside_filters_stand_in_no_ones_way(filters, tmp_path, monkeypatch):
+    data = encoder("jpeg+svac2").compress(smooth_picture(96, 80), 30)
+    expected = nlaic.decompress(data)
+    (tmp_path / "filters").mkdir()
+    (tmp_path / "filters" / "aaa-half.safetensors").write_bytes(bytes(1000))
+    monkeypatch.setenv("NLAIC_WEIGHTS", f"{tmp_path}{os.pathsep}{filters}")
+    assert nlaic.decompress(data) == expected

@@ -52,6 +52,7 @@ def test_targets_are_kept(jpeg_model):
         assert 0.95 * whole < len(data) <= whole
         assert len(encode(picture, jpeg_model, options=options, bpp=1.0)) <= 160 * 120 / 8
     smallest = len(encode(picture, jpeg_model, 0))
+    assert len(encode(picture, jpeg_model, options=Options(tune=4), max_bytes=smallest)) <= smallest
     with pytest.raises(NlaicError, match=f"target of 90 bytes cannot be met: the smallest file has {smallest} bytes"):
         encode(picture, jpeg_model, max_bytes=90)
 
@@ -177,3 +178,18 @@ def test_a_weights_file_comes_back(jpeg_model, tmp_path):
     path.write_bytes(jpeg_model.to_bytes())
     picture = smooth_picture(40, 40)
     assert encode(picture, load(str(path)), 50) == encode(picture, jpeg_model, 50)
+
+
+@pytest.mark.parametrize("coding", ["progressive", "optimised", "default"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_components_are_numbered_as_jfif_has_it(coding, mode, jpeg_model):
+    data = encode(smooth_picture(70, 50).convert(mode), jpeg_model, 50, Options(coding=coding))
+    image = Image.open(BytesIO(data))
+    image.load()
+    assert data[6:10] == b"JFIF" and [layer[0] for layer in image.layer] == [1, 2, 3][: len(mode)]
+
+
+def test_a_picture_without_memory_for_it_is_refused(jpeg_model, monkeypatch):
+    monkeypatch.setattr("nlaic.canvas._memory", lambda: 72 * 70 * 50 - 1)
+    with pytest.raises(NlaicError, match="not enough memory for a picture of 70x50"):
+        encode(smooth_picture(70, 50), jpeg_model, 50)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from nlaic.canvas import check_memory
 from nlaic.classic.jpeg import files
 from nlaic.classic.jpeg.blocks import SUBSAMPLINGS, Planes, analyse
 from nlaic.classic.jpeg.model import Model, as_tables
@@ -26,6 +27,7 @@ from nlaic.target import largest_within, target_bytes
 
 ROUNDINGS = ("thoughtful", "attention", "nearest")
 SIDES = 65500  # pixels, by libjpeg; the format has room for 35 more
+PIXEL_BYTES = 72  # a pixel of a picture of noise, which takes the most
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,14 @@ def encode(
         warn: hears what is lost on the way.
 
     Raises:
-        NlaicError: if an argument is out of range, a side is above 65500, or a target cannot be met; it names the
-            smallest file.
+        NlaicError: if an argument is out of range, a side is above 65500, there is no memory for the picture, or a
+            target cannot be met; it names the smallest file.
     """
     options = options or Options()
     if not 0 <= quality <= 100:
         raise NlaicError(f"quality must be 0..100, but got {quality}")
     picture, metadata = _prepared(image, warn)
+    check_memory(*picture.size, PIXEL_BYTES * picture.width * picture.height)
     job = _Job(analyse(np.asarray(picture), options.subsampling), model, options, metadata, warn)
     max_bytes = target_bytes(bpp, max_bytes, picture.size)
     if max_bytes is None:
@@ -102,7 +105,10 @@ def encode(
         return data
     found = next(number for number, own in sizes.items() if own is data)
     change = job.tuned(100 * found / QUALITIES, progress)
-    return largest_within(lambda number: pack(number, change), max_bytes)
+    try:
+        return largest_within(lambda number: pack(number, change), max_bytes)
+    except NlaicError:  # at quality 0 tuned tables may take more bytes
+        return data
 
 
 def _prepared(image: Image.Image, warn: Warn) -> tuple[Image.Image, dict[str, bytes]]:

@@ -24,6 +24,7 @@ WITHOUT = (
     "some levels are rounded once more, and it is larger, by about 4 % at -q 50 and 20 % at -q 15"
 )
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+_SOS = 0xDA  # the marker of a scan
 _ICC_PART = 65519  # bytes of a profile that one segment holds
 
 
@@ -95,7 +96,22 @@ def _by_jpeglib(shape: Planes, levels: Levels, optimise: bool) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "levels.jpg"
         coded.write_dct(str(path), flags=["+OPTIMIZE_CODING"] if optimise else ["-OPTIMIZE_CODING"])
-        return path.read_bytes()
+        return _with_ids(path.read_bytes())
+
+
+def _with_ids(data: bytes) -> bytes:
+    """With components 1, 2, 3, as JFIF has it and Java insists, where jpeglib writes 0, 1, 2; for files of one scan."""
+    out, place = bytearray(data), 2
+    while True:
+        kind, length = out[place + 1], int.from_bytes(out[place + 2 : place + 4], "big")
+        frame, scan = kind in (0xC0, 0xC1, 0xC2), kind == _SOS
+        if frame or scan:
+            count, first, size = (place + 9, place + 10, 3) if frame else (place + 4, place + 5, 2)
+            for number in range(out[count]):
+                out[first + size * number] = number + 1
+        if scan:
+            return bytes(out)
+        place += 2 + length
 
 
 def _by_pillow(shape: Planes, levels: Levels, coding: str) -> bytes:
