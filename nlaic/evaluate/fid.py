@@ -16,38 +16,32 @@ PATCH = 256
 FEW = 2048  # below so many samples the estimate is biased upwards and its covariance has not full rank
 KID_SUBSETS, KID_SIZE, KID_SEED = 100, 1000, 1
 
-Patches = Callable[[np.ndarray], np.ndarray]
+Patches = Callable[[np.ndarray], list[np.ndarray]]  # of a picture uint8 [H, W, 3], not copied
 
 
-def whole(picture: np.ndarray) -> np.ndarray:
-    """The picture itself, uint8 [1, H, W, 3]: pytorch-fid on a folder of pictures, the paper's protocol."""
-    return picture[None]
+def whole(picture: np.ndarray) -> list[np.ndarray]:
+    """The picture itself, uint8 [H, W, 3]: pytorch-fid on a folder of pictures, the paper's protocol."""
+    return [picture]
 
 
-def shifted_grids(picture: np.ndarray) -> np.ndarray:
-    """Patches of 256x256 on a grid and on the grid shifted by 128 both ways, uint8 [N, 256, 256, 3].
+def shifted_grids(picture: np.ndarray) -> list[np.ndarray]:
+    """Patches of 256x256 on a grid and on the grid shifted by 128 both ways, uint8 [256, 256, 3] each.
 
     Mentzer et al., "High-fidelity generative image compression", https://arxiv.org/abs/2006.09965 (NeurIPS 2020), A.7.
     """
-    return _stack(picture, [*_grid(picture, 0, PATCH), *_grid(picture, PATCH // 2, PATCH)])
+    return [*_grid(picture, 0, PATCH), *_grid(picture, PATCH // 2, PATCH)]
 
 
-def dense(picture: np.ndarray) -> np.ndarray:
+def dense(picture: np.ndarray) -> list[np.ndarray]:
     """Patches of 256x256 every 64 pixels: many samples from few pictures."""
-    return _stack(picture, list(_grid(picture, 0, 64)))
+    return list(_grid(picture, 0, 64))
 
 
-def _grid(picture: np.ndarray, start: int, step: int) -> Iterator[tuple[int, int]]:
+def _grid(picture: np.ndarray, start: int, step: int) -> Iterator[np.ndarray]:
     height, width = picture.shape[:2]
     for top in range(start, height - PATCH + 1, step):
         for left in range(start, width - PATCH + 1, step):
-            yield top, left
-
-
-def _stack(picture: np.ndarray, places: list[tuple[int, int]]) -> np.ndarray:
-    if not places:
-        return np.empty((0, PATCH, PATCH, 3), np.uint8)
-    return np.stack([picture[top : top + PATCH, left : left + PATCH] for top, left in places])
+            yield picture[top : top + PATCH, left : left + PATCH]
 
 
 @dataclass(frozen=True)

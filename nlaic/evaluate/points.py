@@ -202,7 +202,7 @@ def features(task: FeatureTask) -> Path:
     else:
         picture = pixels(task.picture.path)
     patches = row.patches(picture)
-    parts = [network.features(patches[n : n + 8]) for n in range(0, len(patches), 8)]
+    parts = [network.features(np.stack(patches[n : n + 8])) for n in range(0, len(patches), 8)]
     values = np.concatenate(parts) if parts else np.empty((0, row.dims), np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("wb") as stream:

@@ -52,7 +52,7 @@ def test_fid_is_pytorch_fids(name, dims, size, net, tmp_path, monkeypatch):
     folders = [saved(some, tmp_path / str(n)) for n, some in enumerate(patches)]
     expected = [activations(folder, model, dims) for folder in folders]
     ours = Inception(net, dims, "random")
-    features = [[ours.features(row.patches(picture)) for picture in pictures] for pictures in sets]
+    features = [[ours.features(np.stack(row.patches(picture))) for picture in pictures] for pictures in sets]
     for some, activation in zip(features, expected, strict=True):
         np.testing.assert_allclose(np.concatenate(some), activation, rtol=1e-4, atol=1e-5)
     if name != "fid_patch":  # the distance again: half a dozen seconds
@@ -87,7 +87,8 @@ def test_the_distance_is_pytorch_fids_where_that_is_well_defined():
 def test_the_distance_of_a_set_to_itself_is_zero_though_singular():
     samples = np.random.default_rng(0).normal(size=(5, 64))
     one = fid.Gaussian(64).add(samples)
-    assert fid.frechet(one, one) == pytest.approx(0, abs=1e-5)
+    # a root of what is rounded to 1e-16 is 1e-8: 59 eigenvalues that should be 0, some 60 in size
+    assert fid.frechet(one, one) == pytest.approx(0, abs=1e-4)
 
 
 def test_kid_is_torchmetrics_where_all_samples_are_taken():
@@ -101,7 +102,7 @@ def test_patches():
     picture = np.arange(512 * 768 * 3).reshape(512, 768, 3)
     assert len(fid.shifted_grids(picture)) == 6 + 2 and len(fid.dense(picture)) == 5 * 9
     np.testing.assert_array_equal(fid.shifted_grids(picture)[6], picture[128:384, 128:384])
-    assert fid.shifted_grids(picture[:255]).shape == (0, 256, 256, 3)
+    assert fid.shifted_grids(picture[:255]) == []
 
 
 def test_folded_batch_norm_is_unfolded(net):
