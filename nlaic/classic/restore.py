@@ -63,7 +63,12 @@ class Restorer:
     """
 
     def __init__(self, weights: Weights, execution: Execution | None = None) -> None:
-        self.weights, self._runner = weights, open_runner(weights, execution or Execution())
+        self.weights = weights
+        try:
+            self._runner, _ = open_runner(weights, execution or Execution()), self.levels
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise NlaicError(f"weights {weights.path}: incomplete or damaged ({reason})") from error
 
     @property
     def name(self) -> str:

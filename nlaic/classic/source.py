@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from nlaic.classic.base import BASES, Base, base_named, table_level
+from nlaic.classic.weights import filters_for
 from nlaic.errors import NlaicError
 
 # ITU-T T.81, table K.1, which libjpeg scales by its quality: the steps of luma in rising order.
@@ -85,7 +86,10 @@ def find_source(
     tables = getattr(image, "quantization", None)
     if base.name == "jpeg" and tables:
         return Source(base, level_of_tables(tables))
-    raise NlaicError(f"nothing in it says its quality: --source {base.name}:{base.default:g}, or nearer to what it was")
+    hint = f"--source {base.name}:{base.default:g}, or nearer to what it was"
+    if not filters_for(base.name):
+        hint += f"; and there is no filter behind {base.name}: --model FILE"
+    raise NlaicError(f"nothing in it says its quality: {hint}")
 
 
 def level_of_tables(tables: dict[int, list[int]]) -> float:

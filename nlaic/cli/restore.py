@@ -85,7 +85,7 @@ def _restore(
     picture, source, turn = open_coded(BytesIO(data), given, warn)
     start, seconds = perf_counter(), None
     if source is None:
-        warn("without loss: there is nothing to restore, or say --source CODEC:QUALITY")
+        warn("no JPEG, WebP, AVIF or HEIC with loss: it is left as it is; or say --source CODEC:QUALITY")
     elif source.level < filters.get(source, report).levels[0] - TOLERANCE:
         warn("finer than the filter was trained for: it is left as it is")
     else:

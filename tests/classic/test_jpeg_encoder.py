@@ -171,6 +171,15 @@ def test_refusals(jpeg_model, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(NlaicError, match="not a safetensors file"):
         load(str(tmp_path / "x.safetensors"))
+    priceless = {k: v for k, v in jpeg_model.metadata.items() if k != "420.lambdas"}
+    flat = {**jpeg_model.tensors, "420.tables": jpeg_model.tensors["420.tables"][:, :1]}
+    for name, model in (
+        ("420.lambdas", Model(jpeg_model.tensors, priceless)),
+        ("420.tables has the shape", Model(flat, jpeg_model.metadata)),
+    ):
+        (tmp_path / f"{name}.safetensors").write_bytes(model.to_bytes())
+        with pytest.raises(NlaicError, match=f"incomplete or damaged .*{name}"):
+            load(str(tmp_path / f"{name}.safetensors"))
 
 
 def test_a_weights_file_comes_back(jpeg_model, tmp_path):

@@ -111,6 +111,12 @@ def test_weights_of_another_network_are_one_line():
     with pytest.raises(NlaicError, match="weights None"):
         Restorer(weights, CPU)
     assert torch.is_inference_mode_enabled() is False
+    for name, value in (("source", None), ("qualities", "[1"), ("settings", "{")):
+        weights = small_filter("svac2", "jpeg")
+        weights.metadata.pop(name)
+        weights.metadata.update({name: value} if value else {})
+        with pytest.raises(NlaicError, match="weights None: incomplete or damaged"):
+            Restorer(weights, CPU)
 
 
 @pytest.mark.parametrize("other", ["onnx", "openvino"])

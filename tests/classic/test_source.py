@@ -48,6 +48,8 @@ def test_formats_without_tables_need_the_user():
     with pytest.raises(NlaicError, match="--source webp:30"):
         find_source(opened("WEBP", quality=30))
     assert find_source(opened("WEBP", quality=30), parse_source("webp:40")).level == pytest.approx(0.6)
+    with pytest.raises(NlaicError, match="there is no filter behind avif: --model FILE"):
+        find_source(opened("AVIF", quality=30))
     assert find_source(opened("PNG")) is None
     assert find_source(opened("PNG"), parse_source("vvc:37")).base.name == "vvc"
     assert jpeg_quality(find_source(opened("JPEG", quality=30), parse_source("jpeg")).level) == 30

@@ -116,4 +116,13 @@ def load(name_or_file: str = NAME) -> Model:
     tensors, metadata = read_tensors(path)
     if metadata.get("architecture") != ARCHITECTURE:
         raise NlaicError(f"weights {path}: not of stage jpeg (architecture {metadata.get('architecture')!r})")
-    return Model(tensors, metadata)
+    model = Model(tensors, metadata)
+    try:
+        for subsampling in filter(model.knows, SUBSAMPLINGS):
+            model.price(subsampling, 0)
+            if model.log_steps(subsampling, 0).shape != (2, 8, 8):
+                raise ValueError(f"{subsampling}.tables has the shape {tensors[f'{subsampling}.tables'].shape}")
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise NlaicError(f"weights {path}: incomplete or damaged ({reason})") from error
+    return model
