@@ -11,7 +11,7 @@ transforms are floats that an `Engine` runs.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -364,9 +364,10 @@ def _part(progress: Progress | None, start: float, end: float) -> Progress:
 
 
 def _sides(block: tuple[int, int]) -> tuple[int, int]:
-    if len(block) != 2 or any(not isinstance(side, Integral) or side not in container.SIDES for side in block):
+    sides = tuple(block) if isinstance(block, Iterable) else (block,)
+    if len(sides) != 2 or any(not isinstance(side, Integral) or side not in container.SIDES for side in sides):
         raise NlaicError(f"block must be two multiples of {MULTIPLE} up to {container.SIDES[-1]}, but got {block}")
-    return int(block[0]), int(block[1])
+    return int(sides[0]), int(sides[1])
 
 
 def load(name_or_file: str = "light", **execution: Any) -> Codec:

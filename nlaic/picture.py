@@ -251,10 +251,16 @@ def _look_at(image: Image.Image, warn: Warn) -> None:
     frames = 1 if image.format in _PAGED else getattr(image, "n_frames", 1)
     if frames > 1:
         warn(f"the first of {frames} frames is taken")
-    if not image.mode.startswith("I") and any(";16" in str(part) for part in getattr(image, "tile", ())):
+    if not image.mode.startswith("I") and any(map(_is_deep, getattr(image, "tile", ()))):
         warn("16 bits a sample reduced to 8")  # Pillow itself does it while loading
         if isinstance(image.info.get("transparency"), tuple):
             image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
+
+
+def _is_deep(tile: Any) -> bool:
+    """Whether a part of a picture, as Pillow is about to load it, has more than 8 bits a sample."""
+    deep_ppm = tile[0].startswith("ppm") and isinstance(tile[3], tuple) and tile[3][-1] > 255
+    return deep_ppm or ";16" in str(tile)
 
 
 def _upright(image: Image.Image, warn: Warn) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -77,8 +78,8 @@ def region_box(region: tuple[int, int, int, int] | None, width: int, height: int
     """
     if region is None:
         return 0, 0, width, height
-    if len(region) != 4:
-        raise NlaicError(f"region must be four numbers X,Y,W,H, but got {region}")
+    if len(region) != 4 or not all(isinstance(number, Integral) for number in region):
+        raise NlaicError(f"region must be four whole numbers X,Y,W,H, but got {region}")
     x, y, w, h = region
     if not (0 <= x < x + w <= width and 0 <= y < y + h <= height):
         raise NlaicError(f"region X,Y,W,H must be inside the picture of {width}x{height} and not empty, got {region}")

@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -124,6 +125,7 @@ def test_overhead_is_at_most_40_bytes(codec):
         ({"bpp": 1, "max_bytes": 1}, "not both"),
         ({"block": (100, 64)}, "multiples of 64"),
         ({"block": (128.0, 128.0)}, "multiples of 64"),
+        ({"block": 64}, "two multiples of 64"),
         ({"block": (131072, 64)}, "multiples of 64 up to 65536"),
     ],
 )
@@ -169,6 +171,11 @@ def test_the_api(tiny_model, monkeypatch):
     assert nlaic.compress(picture, 40, model="tiny", block=np.array([128, 64])) == nlaic.compress(
         picture, 40, model="tiny", block=(128, 64)
     )
+    with pytest.raises(nlaic.NlaicError, match="region must be four whole numbers"):
+        nlaic.decompress(data, region=(0.0, 0.0, 5.0, 5.0), device="cpu")
+    for wrong in ("photo.nlaic", 5, BytesIO(data)):
+        with pytest.raises(nlaic.NlaicError, match="data must be the bytes of a file"):
+            nlaic.info(wrong)
     with pytest.raises(nlaic.NlaicError, match="realism"):
         nlaic.load("tiny").decompress(data, realism=2)
     with pytest.raises(nlaic.NlaicError, match="absent"):

@@ -342,6 +342,16 @@ def test_sixteen_bits_of_a_tiff_whose_white_is_zero():
     assert np.array_equal(plain, negative) and plain.min() == 0 and plain.max() == 255
 
 
+@pytest.mark.parametrize(("most", "notes"), [(65535, 1), (1023, 1), (255, 0), (127, 0)])
+def test_bits_of_a_ppm(most, notes):
+    said = []
+    size = 2 if most > 255 else 1
+    data = b"P6\n2 2\n%d\n" % most + most.to_bytes(size, "big") * 12
+    picture = open_picture(BytesIO(data), warn=said.append)
+    assert picture.getextrema() == ((255, 255),) * 3
+    assert said == notes * ["16 bits a sample reduced to 8"]
+
+
 def test_heic(tmp_path, monkeypatch):
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
