@@ -31,7 +31,12 @@ def replacing(target: Path) -> Iterator[Path]:
     _sweep(target.parent)
     part = target.with_name(f".nlaic-{secrets.token_hex(6)}.part")
     try:
+        if target.exists():
+            part.touch(0o600)  # nobody may read what nobody may read in the end
+        empty = part.exists() and part.stat().st_mtime_ns
         yield part
+        if part.exists() and part.stat().st_size == 0 and part.stat().st_mtime_ns == empty:
+            part.unlink()
         if part.exists():
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())

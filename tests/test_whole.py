@@ -49,7 +49,9 @@ def test_who_may_read_it_stays_as_it_was(tmp_path):
     for mode in (0o600, 0o644):
         write_whole(tmp_path / "a", b"first")
         (tmp_path / "a").chmod(mode)
-        write_whole(tmp_path / "a", b"second")
+        with replacing(tmp_path / "a") as part:
+            part.write_bytes(b"second")
+            assert part.stat().st_mode & 0o777 & ~mode == 0
         assert (tmp_path / "a").stat().st_mode & 0o777 == mode
 
 
@@ -82,6 +84,12 @@ def test_what_was_not_written_replaces_nothing(tmp_path):
     with replacing(tmp_path / "a"):
         pass
     assert list(tmp_path.iterdir()) == []
+    write_whole(tmp_path / "a", b"before")
+    with replacing(tmp_path / "a"):
+        pass
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"before")]
+    write_whole(tmp_path / "a", b"")
+    assert (tmp_path / "a").read_bytes() == b""
 
 
 def test_links_are_followed_and_devices_are_not_replaced(tmp_path):
