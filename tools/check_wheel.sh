@@ -2,6 +2,7 @@
 # Build the wheel, install it and what it requires, no extras, into an environment of its own, and use it there.
 #   tools/check_wheel.sh [PYTHON [newest]]     versions are those of constraints.txt, or the newest there are
 set -euo pipefail
+unset PYTHONPATH  # the wheel is what is looked at
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${1:-python3}
 constraints=(-c "$root/constraints.txt")
