@@ -4,7 +4,7 @@ EXIF is a small TIFF file: a header, then directories (IFD) of entries of 12 byt
 place. Cameras' own notes point into it by absolute places, so it is altered where it is and not written anew: the
 orientation becomes 1, or its entry is taken out, and the directory of the thumbnail, the second of the chain, is no
 longer pointed to. Where nothing but that directory and what it points to stands at the end, which is the custom, the
-end is cut off.
+end is cut off; where more stands behind it, its pixels become zeros.
 """
 
 import struct
@@ -15,6 +15,7 @@ ORIENTATION = 0x0112
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _POINTERS = frozenset({0x8769, 0x8825, 0xA005, 0x014A})  # to directories: Exif, GPS, interoperability, further ones
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes by type
+_JPEG, _STRIPS = (0x0201, 0x0202), (0x0111, 0x0117)  # place and size of a thumbnail, compressed or not
 _DIRECTORIES = 16  # at most: cameras write five
 _INTEGERS = {3: "H", 4: "I"}  # types that an orientation may have
 
@@ -65,9 +66,27 @@ def _upright(data: bytearray, order: str) -> bytes:
         (thumbnail,) = struct.unpack_from(f"{order}I", data, link)
         struct.pack_into(f"{order}I", data, link, 0)
         end = _end(data, order, first, set())
-        if thumbnail >= end:
+        found = _thumbnail(data, order, thumbnail)
+        if thumbnail >= end and found and found[0] >= end and any(data[found[2] :]):  # cameras' notes stand behind it
+            data[found[0] : found[1]] = bytes(found[1] - found[0])
+        elif thumbnail >= end:
             del data[end:]
     return bytes(data)
+
+
+def _thumbnail(data: bytearray, order: str, start: int) -> tuple[int, int, int] | None:
+    """Where a thumbnail's pixels begin and end, and where all of it ends; None where that cannot be told."""
+    try:
+        values = {
+            tag: struct.unpack_from(f"{order}{_INTEGERS[kind]}", data, place)[0]
+            for tag, kind, size, place in _entries(data, order, start)
+            if tag in (*_JPEG, *_STRIPS) and size <= 4
+        }
+        place, size = next(pair for pair in (_JPEG, _STRIPS) if pair[0] in values)
+        end = values[place] + values[size]
+        return values[place], end, max(end, _end(data, order, start, set()))
+    except (struct.error, KeyError, StopIteration, ValueError):
+        return None
 
 
 def _entries(data: bytearray, order: str, start: int) -> Iterator[tuple[int, int, int, int]]:

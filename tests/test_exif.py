@@ -34,6 +34,13 @@ def test_without_orientation_all_else_stays_at_its_place(order):
     assert without_orientation(b"II*\0" + struct.pack("<I", 8) + directory([(0x0112, 3, 1, 6)])) == b""
 
 
+def test_what_stands_behind_a_thumbnail_stays_and_its_pixels_do_not():
+    stored, notes = camera_exif(1)[6:], bytes(range(1, 200))
+    kept = upright(b"Exif\0\0" + stored + notes)
+    assert len(kept) == len(stored) + len(notes) and kept.endswith(bytes(4000) + notes)
+    assert upright(b"Exif\0\0" + stored + bytes(50)) == upright(stored)  # padding is nothing
+
+
 def test_a_thumbnail_that_does_not_stand_at_the_end_is_only_unlinked():
     plain = camera_exif(1, thumbnail=False)[6:]
     data = bytearray(plain)
