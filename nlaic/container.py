@@ -222,7 +222,7 @@ def unpack(
 
 
 def describe(container: Container) -> dict[str, Any]:
-    """Plain facts, ready for JSON. Payload, sections and overhead (header, every CRC-32) add up to the file."""
+    """Plain facts, ready for JSON. Payload, sections and overhead (header, every CRC-32) add up to a sound file."""
     header, sections = container.header, container.sections
     return {
         "version": container.version,
