@@ -190,8 +190,8 @@ def share(
         spent = sum(known[option].size for known, option in zip(tries.known, chosen, strict=True))
         aim *= min(budget.bytes / spent, 1.02)
         last = chosen
-    options = tries.best(budget)
     single = tries.single(ladder, budget, step)
+    options = tries.best(budget)  # of these tries too: never worse than one quality for all
     return Share(options, [known[option] for known, option in zip(tries.known, options, strict=True)], single)
 
 

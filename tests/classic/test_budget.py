@@ -36,6 +36,19 @@ def test_a_fine_codec_uses_the_budget_and_gains(total):
     assert all(made_up(n, o.quality)[o] == t for n, (o, t) in enumerate(zip(found.options, found.tries, strict=True)))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_one_quality_for_all_is_never_better(seed):
+    """Two pictures alike, whose costs wave between the rungs, so that curves through these mislead."""
+
+    def attempt(number, quality):
+        size = 500 * np.random.default_rng(100 * seed + 7 * number).uniform(0.8, 1.2) * np.exp(quality / 25)
+        return {Option(quality): Try(round(size), -10 * np.log10(size) + 0.5 * np.sin(quality / 3 + number), 0.1)}
+
+    for total in (5000, 9000, 20_000, 26_500):
+        found = share(attempt, 2, LADDER, Budget(total), 0.1)
+        assert not found.single or found.cost <= found.single[1]
+
+
 def test_every_budget_that_the_least_files_meet_is_met():
     """Files of one size over several qualities, as small pictures have them."""
 
