@@ -38,7 +38,7 @@ from nlaic.sections import alpha_bytes, alpha_of, completed, sections_of
 from nlaic.target import close_to, largest_within, target_bytes, unmet
 from nlaic.tiles import MULTIPLE, Grid, region_box
 from nlaic.visibility import Objective, Visibility
-from nlaic.weights import Weights, find_by_model_id, find_weights
+from nlaic.weights import Weights, damage_told, find_by_model_id, find_weights
 
 BLOCK = (2048, 1024)
 EFFORTS = range(1, 10)
@@ -386,10 +386,8 @@ def load_model(model_id: bytes, **execution: Any) -> Codec:
 
 
 def _opened(weights: Weights, execution: Execution) -> Codec:
-    try:
+    with damage_told(weights.path):
         return Codec(weights, open_engine(weights, execution))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise NlaicError(f"weights {weights.path}: incomplete or damaged ({type(error).__name__}: {error})") from error
 
 
 def model_id_of(data: bytes, max_pixels: int = container.ANY_PIXELS) -> bytes:

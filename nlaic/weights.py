@@ -41,6 +41,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,6 +176,15 @@ def _in_order(data: bytes) -> bytes:
     text = header.encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+@contextmanager
+def damage_told(path: Path | None) -> Iterator[None]:
+    """Tell as an NlaicError what making something of weights raises that lack a part."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise NlaicError(f"weights {path}: incomplete or damaged ({type(error).__name__}: {error})") from error
 
 
 def read_checked(path: Path) -> bytes:

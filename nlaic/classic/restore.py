@@ -12,7 +12,7 @@ from nlaic.classic.blocks import overlap_save, padded_to
 from nlaic.classic.weights import check_filter
 from nlaic.engine import Execution, choose_graphs
 from nlaic.errors import NlaicError
-from nlaic.weights import Weights
+from nlaic.weights import Weights, damage_told
 
 BLOCK = (512, 512)
 Progress = Callable[[float], None]
@@ -64,11 +64,8 @@ class Restorer:
 
     def __init__(self, weights: Weights, execution: Execution | None = None) -> None:
         self.weights = weights
-        try:
+        with damage_told(weights.path):
             self._runner, _ = open_runner(weights, execution or Execution()), self.levels
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise NlaicError(f"weights {weights.path}: incomplete or damaged ({reason})") from error
 
     @property
     def name(self) -> str:

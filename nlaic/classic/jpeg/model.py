@@ -24,7 +24,7 @@ from nlaic.classic.jpeg.attention import Attention
 from nlaic.classic.jpeg.blocks import SUBSAMPLINGS
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
-from nlaic.weights import read_tensors
+from nlaic.weights import damage_told, read_tensors
 
 if TYPE_CHECKING:
     from nlaic.classic.jpeg.vgg import VggMaps
@@ -117,12 +117,9 @@ def load(name_or_file: str = NAME) -> Model:
     if metadata.get("architecture") != ARCHITECTURE:
         raise NlaicError(f"weights {path}: not of stage jpeg (architecture {metadata.get('architecture')!r})")
     model = Model(tensors, metadata)
-    try:
+    with damage_told(path):
         for subsampling in filter(model.knows, SUBSAMPLINGS):
             model.price(subsampling, 0)
             if model.log_steps(subsampling, 0).shape != (2, 8, 8):
                 raise ValueError(f"{subsampling}.tables has the shape {tensors[f'{subsampling}.tables'].shape}")
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise NlaicError(f"weights {path}: incomplete or damaged ({reason})") from error
     return model
