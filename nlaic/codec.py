@@ -10,11 +10,9 @@ What decides how a symbol is decoded is integers alone (`nlaic.integer`, `nlaic.
 transforms are floats that an `Engine` runs.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count
 from numbers import Integral
 from typing import Any
 
@@ -27,15 +25,16 @@ from nlaic.canvas import Canvas, Source
 from nlaic.engine import EFFORT_TORCH, INSTALL, Engine, Execution, open_engine
 from nlaic.entropy import EntropyCoder
 from nlaic.errors import FormatError, NlaicError, enough_memory
-from nlaic.integer import QUALITIES, IntegerScaleNetwork
+from nlaic.integer import IntegerScaleNetwork
 from nlaic.patches import Damage, Patches, Salvaged
 from nlaic.picture import normalized
+from nlaic.progress import Progress, part
 from nlaic.rates import Rate, quality_number, rate_at
 from nlaic.rounding import RateDistortionRounding, Rounding, nearest
 from nlaic.seams import SeamFilter
 from nlaic.search import PLANS, Block, search
 from nlaic.sections import alpha_bytes, alpha_of, completed, sections_of
-from nlaic.target import close_to, largest_within, target_bytes, unmet
+from nlaic.target import guided, largest_within, target_bytes
 from nlaic.tiles import MULTIPLE, Grid, region_box
 from nlaic.visibility import Objective, Visibility
 from nlaic.weights import Weights, damage_told, find_by_model_id, find_weights
@@ -45,9 +44,6 @@ EFFORTS = range(1, 10)
 EFFORT_ROUNDING = 2  # from here on symbols are rounded by what they cost
 REALISM = 0.9  # of pictures for people to look at: texture without the dots that 1 puts around edges
 CLOSE = 0.98  # where y is searched for, a share of a target that needs no further try
-HOPELESS = 1.25  # times a target: the smallest quick file is larger, and no thought makes up for it
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -314,7 +310,7 @@ class Codec:
         """The file at one quality; `latents` are the y of all blocks where they are known already."""
         rate, payloads = rate_at(self.weights.tensors, quality), []
         for number in range(source.count):
-            report = _part(progress, number / source.count, (number + 1) / source.count)
+            report = part(progress, number / source.count, (number + 1) / source.count)
             pixels = source.block(number)
             y = self.engine.analysis(pixels) if latents is None else latents[number]
             s = self.choose(Block(pixels, source.size(number), y), rate, effort, report)
@@ -333,34 +329,16 @@ class Codec:
         progress: Progress | None = None,
     ) -> bytes:
         """The file of the highest quality that is not larger than `limit` bytes, by quick packing as far as it goes."""
+
+        def quick(quality: int) -> bytes:
+            return self._pack(source, latents, quality, min(effort, EFFORT_ROUNDING))
+
+        def thoughtful(quality: int, report: Progress) -> bytes:
+            return self._pack(source, latents, quality, effort, report)
+
         if effort <= EFFORT_ROUNDING:
-            return largest_within(lambda quality: self._pack(source, latents, quality, effort), limit)
-        smallest = self._pack(source, latents, 0, EFFORT_ROUNDING)
-        if len(smallest) > HOPELESS * limit:
-            raise unmet(limit, smallest)
-        tries = count()
-
-        def pack(quality: int) -> bytes:
-            nonlocal smallest  # at the lowest qualities more thought may take more bytes
-            number = next(tries)  # most often the second is the last
-            report = _part(progress, 1 - 0.5**number, 1 - 0.5 ** (number + 1))
-            data = self._pack(source, latents, quality, effort, report)
-            smallest = min(smallest, data, key=len)
-            return data
-
-        quick = range(QUALITIES)
-        guess = bisect_right(quick, limit, key=lambda q: len(self._pack(source, latents, q, EFFORT_ROUNDING)))
-        try:
-            return close_to(pack, limit, guess, CLOSE if effort >= EFFORT_TORCH else 1.0)
-        except NlaicError:
-            if len(smallest) > limit:
-                raise unmet(limit, smallest) from None
-            return smallest
-
-
-def _part(progress: Progress | None, start: float, end: float) -> Progress:
-    """What a part of the work calls with its own share."""
-    return lambda share: progress(start + (end - start) * share) if progress else None
+            return largest_within(quick, limit)
+        return guided(thoughtful, quick, limit, CLOSE if effort >= EFFORT_TORCH else 1.0, progress)
 
 
 def _sides(block: tuple[int, int]) -> tuple[int, int]:

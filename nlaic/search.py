@@ -11,20 +11,18 @@ Two ways, both with z_hat held at what the plain encoder chose, so that every sy
 - **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits, squared error and MS-SSIM. Needs torch.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlaic.progress import Progress
 from nlaic.rates import Rate
 from nlaic.rounding import RateDistortionRounding
 from nlaic.visibility import PYRAMID
 
 if TYPE_CHECKING:
     from nlaic.codec import Codec, Symbols
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
 """The quality that fits a number of bytes: packing is tried at few qualities, thoughtful packing at very few."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import count
 
 from nlaic.errors import NlaicError
 from nlaic.integer import QUALITIES
+from nlaic.progress import Progress, part
 
 Pack = Callable[[int], bytes]  # a quality 0..1000 to a file
 
 MOST_BPP = 1e6  # more than any file has
 LOG_BYTES = math.log(1.2 / 0.05) / QUALITIES  # by which the logarithm of a file's size grows with the quality, about
+HOPELESS = 1.25  # times a target: the smallest quick file is larger, and no thought makes up for it
 
 
 def target_bytes(bpp: float | None, max_bytes: int | None, size: tuple[int, int]) -> int | None:
@@ -70,3 +74,36 @@ def close_to(pack: Pack, limit: int, guess: int, close: float = 1.0) -> bytes:
         step = round(math.log((1 + close) / 2 * max(limit, 1) / len(data)) / LOG_BYTES)
         quality = min(max(quality + step, low + 1), high - 1)
     return best
+
+
+def guided(
+    pack: Callable[[int, Progress], bytes],
+    quick: Pack,
+    limit: int,
+    close: float = 1.0,
+    progress: Progress | None = None,
+) -> bytes:
+    """What `close_to` finds for a thoughtful `pack`, from the guess that a quick one gives.
+
+    Raises:
+        NlaicError: if neither makes a file that is small enough.
+    """
+    smallest = quick(0)
+    if len(smallest) > HOPELESS * limit:
+        raise unmet(limit, smallest)
+    tries = count()
+
+    def attempt(quality: int) -> bytes:
+        nonlocal smallest  # at the lowest qualities more thought may take more bytes
+        number = next(tries)  # most often the second is the last
+        data = pack(quality, part(progress, 1 - 0.5**number, 1 - 0.5 ** (number + 1)))
+        smallest = min(smallest, data, key=len)
+        return data
+
+    guess = bisect_right(range(QUALITIES), limit, key=lambda quality: len(quick(quality)))
+    try:
+        return close_to(attempt, limit, guess, close)
+    except NlaicError:
+        if len(smallest) > limit:
+            raise unmet(limit, smallest) from None
+        return smallest

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from nlaic.errors import NlaicError
-from nlaic.target import close_to, largest_within, target_bytes
+from nlaic.target import close_to, guided, largest_within, target_bytes
 
 
 class Packer:
@@ -54,6 +54,33 @@ def test_a_good_guess_needs_two_tries():
     guess = next(quality for quality in range(1000) if pack.size(quality) > 20_000) + 10
     close_to(pack, 20_000, guess, 0.98)
     assert pack.calls == 2
+
+
+@pytest.mark.parametrize("saving", [0.8, 0.95, 1.0, 1.1])
+@pytest.mark.parametrize("limit", [3400, 5000, 70_000])
+def test_a_quick_packer_guides_a_thoughtful_one(saving, limit):
+    quick, pack, shares = Packer(), Packer(round(3000 * saving)), []
+
+    def reporting(quality, report):
+        report(0.5)
+        return pack(quality)
+
+    data = guided(reporting, quick, limit, progress=shares.append)
+    assert len(data) == len(largest_within(Packer(pack.smallest), limit))
+    assert shares == sorted(shares)
+    assert shares[0] > 0 and shares[-1] < 1
+
+
+def test_where_thought_takes_more_bytes_the_quick_file_will_do():
+    quick, pack = Packer(3000), Packer(3100)
+    assert len(guided(lambda quality, _: pack(quality), quick, 3050)) == 3000
+    with pytest.raises(NlaicError, match="2900 bytes cannot be met: the smallest file has 3000 bytes"):
+        guided(lambda quality, _: pack(quality), quick, 2900)
+    assert pack.calls < 20
+    pack.calls = 0
+    with pytest.raises(NlaicError, match="the smallest file has 3000 bytes"):
+        guided(lambda quality, _: pack(quality), quick, 2000)
+    assert pack.calls == 0  # hopeless: not tried
 
 
 @pytest.mark.parametrize("search", [largest_within, lambda pack, limit: close_to(pack, limit, 400)])

@@ -1,7 +1,6 @@
 """Filters after a decoder, run: pictures in, better ones out."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +14,6 @@ from nlaic.errors import NlaicError
 from nlaic.weights import Weights, damage_told
 
 BLOCK = (512, 512)
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
