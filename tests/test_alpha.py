@@ -11,7 +11,8 @@ import nlaic
 from nlaic import container
 from nlaic.alpha import decode_alpha
 from tests.conftest import smooth_picture
-from tests.test_whole_picture import RNG, SIZE, TURNED, ragged_alpha, saved
+from tests.files_by_hand import saved
+from tests.test_whole_picture import RNG, SIZE, TURNED, ragged_alpha
 
 
 @pytest.mark.parametrize("two", [False, True])

@@ -11,7 +11,7 @@ from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
 from nlaic.train.setup import settings_from
 from nlaic.weights import find_weights
-from tests.test_train import SMALL
+from tests.runs import SMALL
 
 CONF = resource_folder("conf")
 RUNS = sorted(file.stem for file in (CONF / "run").glob("*.yaml"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nlaic.exif import upright, without_orientation
-from tests.test_whole_picture import camera_exif
+from tests.files_by_hand import camera_exif
 
 
 @pytest.mark.parametrize("order", "<>")

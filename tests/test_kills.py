@@ -17,7 +17,7 @@ from PIL import Image
 
 import nlaic
 from tests.conftest import smooth_picture
-from tests.test_train import SMALL
+from tests.runs import SMALL
 
 KILLS = int(os.environ.get("NLAIC_KILLS", "2"))
 LOOP = """

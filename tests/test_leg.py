@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nlaic.weights import find_weights
-from tests.test_train import SMALL
+from tests.runs import SMALL
 
 TOOL = Path(__file__).parents[1] / "tools" / "leg.py"
 NOT_THERE = ("hydra", "omegaconf", "compressai", "piq", "lpips", "platformdirs")

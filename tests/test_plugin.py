@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 import nlaic
 from nlaic.picture import open_picture
 from tests.conftest import smooth_picture
-from tests.test_whole_picture import linear_profile
+from tests.files_by_hand import linear_profile
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, D
 from nlaic.train.run import run
 from nlaic.weights import NOT_IN_ID, find_weights
 from tests.conftest import batch, smooth_picture
-from tests.test_train import config, short_run
+from tests.runs import config, short_run
 
 MSE = Distortion()
 

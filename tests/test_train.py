@@ -1,42 +1,24 @@
-"""Training by the command: a short run moves the loss, goes on after a stop, and its export is a codec."""
+"""Training by the command: a short run moves the loss, its export is a codec, and what cannot work is said."""
 
 import io
 import math
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 
 from nlaic.codec import load
 from nlaic.errors import NlaicError
-from nlaic.resources import resource_folder
 from nlaic.train.callbacks import Divergence
 from nlaic.train.run import run
-from nlaic.train.setup import make_plan
 from nlaic.train.stages import Sampling
 from nlaic.weights import find_weights
 from tests.conftest import smooth_picture
-
-SMALL = "model.settings={analysis:[[8,1],[16,1]],synthesis:[[8,1],[16,1]],context:8}"
-
-
-def config(*overrides):
-    with initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-
-
-def short_run(folder, out, steps, *more):
-    common = [SMALL, f"data.root={folder}", "data.holdout=4", f"dir={out}", "sampling.batch=2", "sampling.patch=64"]
-    return run(config(*common, f"steps={steps}", "trainer.precision=32-true", "optimisation.warmup=2", *more))
+from tests.runs import SMALL, command, config, short_run
 
 
 def test_a_run_learns_and_its_export_is_a_codec(folder, tmp_path, capsys):
@@ -55,31 +37,6 @@ def test_pictures_of_another_folder_are_trained_on_too(folder, tmp_path):
     smooth_picture(80, 80, 9).save(tmp_path / "other" / "a.png")
     path = short_run(folder, tmp_path / "run", 1, f"data.mix={{{tmp_path}/other: 0.5}}")
     assert "from 4 pictures" in find_weights(path).metadata["training.rd"]  # 3 of the first, one is held out
-
-
-def test_a_finished_run_is_exported_again_and_not_trained_on(folder, tmp_path):
-    first = short_run(folder, tmp_path / "run", 2).read_bytes()
-    again = short_run(folder, tmp_path / "run", 2).read_bytes()
-    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["nlaic"]["steps"] == 2
-    assert again == first
-
-
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, tmp_path):
-    whole = short_run(folder, tmp_path / "whole", 6, "optimisation.hold=1")
-    short_run(folder, tmp_path / "parts", 3, "optimisation.hold=1")
-    parts = short_run(folder, tmp_path / "parts", 6, "optimisation.hold=1")
-    assert whole.read_bytes()[-1000:] == parts.read_bytes()[-1000:]
-    a, b = (torch.load(p.parent / "last.ckpt", weights_only=False)["state_dict"] for p in (whole, parts))
-    assert all(torch.equal(a[k], b[k]) for k in a)
-
-
-def test_a_run_goes_on_from_leg_to_leg(folder, tmp_path, capsys):
-    words = [SMALL, f"data.root={folder}", "data.holdout=4", "sampling.batch=1", "sampling.patch=64"]
-    settings = config(*words, "steps=4", f"dir={tmp_path}/run")
-    legs = [run(settings | {"leg_minutes": 1e-6}) for _ in range(3)]
-    assert legs == [None] * 3 and "goes on from" in capsys.readouterr().out
-    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["nlaic"]["steps"] == 3
-    assert run(settings | {"leg_minutes": 10}).exists()
 
 
 def test_compiled_networks_learn_the_same(folder, tmp_path):
@@ -116,83 +73,6 @@ def test_divergence_is_a_rise_of_the_mean_or_no_number_twenty_times():
     assert not any(again.note(math.nan if step % 20 else 1.0) for step in range(200))
 
 
-def command(folder, out, *more):
-    words = [SMALL, f"data.root={folder}", f"dir={out}", "data.holdout=4", "sampling.patch=64", "optimisation.hold=1"]
-    return [sys.executable, "-m", "nlaic.cli.train", *words, "trainer.precision=32-true", *more]
-
-
-def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(folder, tmp_path):
-    """`kill -9` somewhere between two of its checkpoints, then the same command again: equal bit for bit."""
-    words = ["steps=9", "checkpoint_minutes=1e-4", "sampling.batch=2"]
-    subprocess.run(command(folder, tmp_path / "whole", *words), check=True, capture_output=True)
-    killed = command(folder, tmp_path / "killed", *words)
-    with subprocess.Popen(killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not (tmp_path / "killed" / "last.ckpt").exists() and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    seen = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=False)["nlaic"]["steps"]
-    assert 0 < seen <= 9
-    subprocess.run(killed, check=True, capture_output=True)
-    a, b = (torch.load(tmp_path / run / "last.ckpt", weights_only=False) for run in ("whole", "killed"))
-    assert a["nlaic"]["steps"] == b["nlaic"]["steps"] == 9
-    assert all(torch.equal(a["state_dict"][name], b["state_dict"][name]) for name in a["state_dict"])
-    for ours, theirs in zip(a["optimizer_states"], b["optimizer_states"], strict=True):
-        for number, state in ours["state"].items():
-            assert all(
-                torch.equal(torch.as_tensor(v), torch.as_tensor(theirs["state"][number][k])) for k, v in state.items()
-            )
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_a_checkpoint_to_go_on_from(folder, tmp_path, number):
-    words = command(folder, tmp_path / "run", "steps=100000", "sampling.batch=1", "report_minutes=1e-4")
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while "patches/s" not in process.stdout.readline():  # it trains
-            assert process.poll() is None
-        process.send_signal(number)
-        out, err = process.communicate()
-    assert process.returncode == 130 and "Traceback" not in err
-    steps = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["nlaic"]["steps"]
-    assert f"stopped at step {steps}; the same command goes on" in out and steps > 0
-
-
-def test_rates_are_those_of_the_start_that_goes_on(folder, tmp_path):
-    short_run(folder, tmp_path / "run", 2)
-    before = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["state_dict"]
-    words = ["optimisation.muon=0", "optimisation.adam=0", "optimisation.muon_every=1"]
-    short_run(folder, tmp_path / "run", 4, *words)
-    after = torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)
-    assert after["nlaic"]["steps"] == 4
-    assert all(torch.equal(before[n], p) for n, p in after["state_dict"].items() if n.startswith("objective.net.g_"))
-    with pytest.raises(NlaicError, match=r"checkpoint of another optimisation.kind; choose another dir="):
-        short_run(folder, tmp_path / "run", 6, "optimisation=adam")
-
-
-def test_a_checkpoint_of_a_gpu_goes_on_without_one(folder, tmp_path, monkeypatch):
-    short_run(folder, tmp_path / "run", 2)
-    monkeypatch.setattr("torch.serialization.location_tag", lambda _: "cuda:0")
-    file = tmp_path / "run" / "last.ckpt"
-    torch.save(torch.load(file, weights_only=False), file)
-    monkeypatch.undo()
-    with pytest.raises(RuntimeError, match="CUDA"):
-        torch.load(file, weights_only=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert short_run(folder, tmp_path / "run", 3).exists()
-
-
-def test_a_run_starts_from_a_weights_file(folder, tmp_path):
-    first = short_run(folder, tmp_path / "first", 6)
-    second = short_run(
-        folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1000000000"
-    )
-    before, after = (torch.load(p.parent / "last.ckpt", weights_only=False)["state_dict"] for p in (first, second))
-    for name in (n for n in before if n.startswith("mean.net.g_")):
-        torch.testing.assert_close(after[name], before[name], atol=2e-3, rtol=2e-3)  # half precision
-    assert all(before[name].shape == after[name].shape for name in before)
-    a, b = (find_weights(str(path)).tensors["rates.log_step"] for path in (first, second))
-    np.testing.assert_allclose(a[[0, -1]], b[[0, -1]], atol=1e-3)
-
-
 def test_two_processes_train_what_one_does(folder, tmp_path):
     """Lightning's DDP on two processes, the same global batch: the same weights, to tolerance."""
     words = ["steps=4", "sampling.batch=4", "data.holdout=0", "optimisation.warmup=1"]
@@ -204,33 +84,6 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
     assert set(a) == set(b)
     for name in a:
         torch.testing.assert_close(a[name], b[name], atol=2e-4, rtol=1e-3)
-
-
-def test_a_run_starts_from_another_ones_weights(folder, tmp_path):
-    first = short_run(folder, tmp_path / "first", 6).parent
-    second = short_run(
-        folder, tmp_path / "second", 1, f"start={first}", "optimisation.floor=0", "optimisation.warmup=1000000000"
-    )
-    before, after = (torch.load(p / "last.ckpt", weights_only=False)["state_dict"] for p in (first, second.parent))
-    for name in (n for n in before if n.startswith("mean.net.")):
-        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
-
-
-def test_a_folder_is_a_run_where_it_has_a_checkpoint(tiny_model, tmp_path, monkeypatch):
-    """Such as that of `nlaic-evaluate ... out=tiny`, which has none."""
-    monkeypatch.setenv("NLAIC_WEIGHTS", str(tiny_model))
-    monkeypatch.chdir(tmp_path)
-    settings = config("data.root=photos", "steps=1", "start=tiny")
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "report.html").write_text("")
-    plan = make_plan(settings)
-    assert plan.weights.path == tiny_model and plan.checkpoint is None
-    (tmp_path / "tiny" / "last.ckpt").write_bytes(b"")
-    plan = make_plan(settings)
-    assert plan.weights is None and plan.checkpoint == Path("tiny/last.ckpt")
-    (tmp_path / "runs").mkdir()
-    with pytest.raises(NlaicError, match=r"start: runs holds no last.ckpt, and no weights named 'runs'"):
-        make_plan(settings | {"start": "runs"})
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from nlaic.train.losses import Distortion
 from nlaic.train.run import run
 from tests.classic.conftest import model_of, untrained
 from tests.conftest import batch, smooth_picture
-from tests.test_train import config
+from tests.runs import config
 
 
 @pytest.mark.parametrize("reduced", [False, True])

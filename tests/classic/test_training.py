@@ -20,7 +20,7 @@ from nlaic.train.objectives import Batch
 from nlaic.train.run import run
 from nlaic.weights import read_weights
 from tests.conftest import batch, smooth_picture
-from tests.test_train import config
+from tests.runs import config
 
 SMALL = "model.settings={channels:12,blocks:1}"
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.cli.conftest import picture, tree
 from tests.conftest import smooth_picture
-from tests.test_whole_picture import P3, camera_exif
+from tests.files_by_hand import P3, camera_exif
 
 
 @pytest.fixture
