@@ -3,11 +3,23 @@
 import types
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nlaic.errors import NlaicError
 
+T = TypeVar("T")
+
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+
+
+def settings_from(kind: type[T], values: Mapping[str, Any], group: str) -> T:
+    """Make a settings dataclass, or another class, from a part of the configuration.
+
+    Raises:
+        NlaicError: if a name is not one of its arguments, or a value not of its kind.
+    """
+    check_arguments(kind, values, group)
+    return kind(**values)
 
 
 def check_arguments(kind: type, values: Mapping[str, Any], group: str) -> None:

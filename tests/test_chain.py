@@ -4,12 +4,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from nlaic.arguments import settings_from
 from nlaic.errors import NlaicError
 from nlaic.resources import resource_folder
 from nlaic.train.chain import compose_chain, copy_weights, run_chain
 from nlaic.train.optimisation import Optimisation
 from nlaic.train.run import run
-from nlaic.train.setup import settings_from
 from nlaic.weights import find_weights
 from tests.runs import SMALL
 
@@ -57,7 +57,15 @@ def plain(words):
 
 def small_chain(folder, out, *more):
     stages = {"rd": "rd", "discriminator": "discriminator", "adversarial": "adversarial_safe", "boundary": "boundary"}
-    words = [SMALL, "loss=mse", f"data.root={folder}", "data.holdout=4", "sampling.batch=1", "sampling.patch=128"]
+    words = [
+        SMALL,
+        "loss=mse",
+        "loss.scale=1",
+        f"data.root={folder}",
+        "data.holdout=4",
+        "sampling.batch=1",
+        "sampling.patch=128",
+    ]
     words += ["trainer.precision=32-true", f"dir={out}", *more]
     config = composed(*words)
     links = [{"name": name, "share": 0.25, "overrides": [f"stage={stage}"]} for name, stage in stages.items()]
@@ -98,6 +106,19 @@ def test_a_chain_stops_where_a_link_does(folder, tmp_path):
     seen = []
     assert run_chain(chain, lambda inner: seen.append(inner["dir"]), start="mine") is None
     assert seen == [str(tmp_path / "runs" / "rd")]
+
+
+def test_minutes_and_steps_are_both_held_and_folders_have_any_name(folder, tmp_path):
+    """Names that Hydra's own grammar would not take, as a command line gives them."""
+    place = tmp_path / "lr=1, it's (a) [copy]"
+    words = [SMALL, f"data.root={folder}", "effort=3", f'dir="{place}"', "minutes=100", "steps=7"]
+    config = plain(["run=light", *words])
+    chain = compose_chain(config, ["run=light", *words], plain)
+    assert [inner["minutes"] for inner in chain.values()] == pytest.approx([60, 10, 20, 10])
+    assert [inner["steps"] for inner in chain.values()] == [7] * 4
+    assert [inner["dir"] for inner in chain.values()] == [str(place / name) for name in chain]
+    efforts = [inner["stage"].get("effort") for inner in chain.values()]
+    assert efforts == [None, 3, 3, 3]
 
 
 def test_a_network_that_a_later_link_needs_is_missed_before_the_first_begins(folder, tmp_path, monkeypatch):

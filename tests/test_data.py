@@ -11,7 +11,10 @@ from torch.utils.data import DataLoader
 
 from nlaic.train import data as module
 from nlaic.train.data import AHEAD, Augmentation, Crops, Pictures, SampleNoise, in_turn, load_pictures, shares
+from nlaic.train.run import run
+from nlaic.weights import find_weights
 from tests.conftest import smooth_picture
+from tests.runs import SMALL, config
 
 
 def _touched(path):
@@ -118,3 +121,26 @@ def test_a_crop_is_a_part_of_its_picture(augmentation):
 def test_held_out_pictures_are_apart(folder, tmp_path):
     kept, held = load_pictures(folder, tmp_path / "memory").split(3)
     assert len(kept) == 2 and len(held) == 2 and not set(kept.shapes) & set(held.shapes)
+
+
+def test_of_a_tree_only_its_pictures_are_learned(folder, tmp_path):
+    """Not what a run below it has drawn, nor links that lead nowhere; and a map that was cleaned away is made again."""
+    before = load_pictures(folder, tmp_path / "memory", without=folder / "run")
+    (folder / "run" / "grids").mkdir(parents=True)
+    smooth_picture(768, 256).save(folder / "run" / "grids" / "0000100.png")
+    (folder / "gone.jpg").symlink_to(tmp_path / "none.jpg")
+    after = load_pictures(folder, tmp_path / "memory", without=folder / "run")
+    assert after.shapes == before.shapes
+    assert sorted(after.unreadable) == sorted([*before.unreadable, str(folder / "gone.jpg")])
+    for file in (tmp_path / "memory").glob("*.u8"):
+        file.unlink()
+    assert np.array_equal(load_pictures(folder, tmp_path / "memory", without=folder / "run")[1], before[1])
+
+
+def test_pictures_that_are_too_small_are_left_out_and_said(folder, tmp_path, capsys):
+    smooth_picture(40, 200).save(folder / "a small one.png")
+    small = ["sampling.batch=1", "sampling.patch=64", "data.holdout=0", "steps=1", "trainer.precision=32-true"]
+    words = [SMALL, f"data.root={folder}", f"dir={tmp_path}/run", *small]
+    weights = find_weights(str(run(config(*words))))
+    assert "left out, smaller than sampling.patch=64: 1 of 5 pictures" in capsys.readouterr().out
+    assert "from 4 pictures" in weights.metadata["training.rd"]

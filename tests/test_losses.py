@@ -142,7 +142,7 @@ def test_the_reference_has_no_graph_and_the_window_is_drawn_again(networks, pair
 
 def test_a_distortion_and_what_it_was_before_are_of_one_window(pair, monkeypatch):
     x_hat, x = pair
-    loss = Distortion({"mse": 1.0}, 1.0, window=16)
+    loss = Distortion({"mse": 1.0}, 1.0, window=32)
     monkeypatch.setattr("nlaic.train.losses.WITHOUT_NETWORK", ())
     ratios = torch.stack([loss.relative(x + 2 * (x_hat - x), x, x_hat)[0] for _ in range(3)])
     torch.testing.assert_close(ratios, torch.full_like(ratios, 4.0), atol=0.05, rtol=0)

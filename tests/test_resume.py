@@ -138,3 +138,26 @@ def test_a_folder_is_a_run_where_it_has_a_checkpoint(tiny_model, tmp_path, monke
     (tmp_path / "runs").mkdir()
     with pytest.raises(NlaicError, match=r"start: runs holds no last.ckpt, and no weights named 'runs'"):
         make_plan(settings | {"start": "runs"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("model.settings.lambda_max=0.2", r"began with model.settings=.*'lambda_max': 0.1"),
+        ("+loss.terms.grid=1", r"began with loss.terms=\{'mse': 1.0\}"),
+    ],
+)
+def test_a_run_goes_on_as_the_run_that_it_was(folder, tmp_path, changed, said):
+    short_run(folder, tmp_path / "run", 2)
+    checkpoint = (tmp_path / "run" / "last.ckpt").read_bytes()
+    with pytest.raises(NlaicError, match=said + ".*; choose another dir="):
+        short_run(folder, tmp_path / "run", 4, changed)
+    assert (tmp_path / "run" / "last.ckpt").read_bytes() == checkpoint
+    assert short_run(folder, tmp_path / "run", 3, "optimisation.muon=1e-4", "report_minutes=null").exists()
+
+
+def test_without_a_folder_another_run_has_another_one(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = [SMALL, f"data.root={folder}", "data.holdout=4", "sampling.batch=1", "sampling.patch=64", "steps=1"]
+    places = [run(config(*words, *more)) for more in ([], [], ["loss=mae"], ["model.settings.lambda_max=0.2"])]
+    assert places[0] == places[1] and len(set(places)) == 3

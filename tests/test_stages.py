@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -20,10 +21,11 @@ from nlaic.nets.light import LightSettings, build_light
 from nlaic.nets.vae import uniform_noise
 from nlaic.rates import rate_at
 from nlaic.tiles import pad
+from nlaic.train import objectives
 from nlaic.train.data import Batch
 from nlaic.train.encoder import Encoder
 from nlaic.train.losses import Distortion
-from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate
+from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate, Redecode
 from nlaic.train.run import run
 from nlaic.weights import NOT_IN_ID, find_weights
 from tests.conftest import batch, smooth_picture
@@ -212,7 +214,7 @@ def later(name, folder, out, start, *more):
 def test_four_stages_make_one_file(folder, tmp_path, kind):
     first = short_run(folder, tmp_path / "rd", 4)
     second = later("discriminator", folder, tmp_path / "d", first)
-    third = later(kind, folder, tmp_path / "a", second)
+    third = later(kind, folder, tmp_path / "a", second, "loss.scale=1")
     fourth = later("boundary", folder, tmp_path / "b", third, "stage.settings.channels=8", "stage.settings.blocks=1")
     a, b = find_weights(str(first)), find_weights(str(fourth))
     assert a.model_id == b.model_id
@@ -254,11 +256,41 @@ def test_the_decoder_again(folder, tmp_path):
             np.testing.assert_array_equal(a.tensors[name], c.tensors[name.replace("g_s.", "g_s_perceptual.", 1)])
 
 
+def test_a_look_at_the_boundary_filter_sees_what_it_does(folder, tmp_path, capsys):
+    """A filter that is wrecked says so; the discriminator changes nothing that could be looked at."""
+    smooth_picture(256, 192).save(folder / "00.png")  # held out: it has seams
+    first = short_run(folder, tmp_path / "rd", 4)
+    capsys.readouterr()
+    wild = ["optimisation=adam", "optimisation.adam=0.3", "optimisation.warmup=1", "report_minutes=1e-6"]
+    later("boundary", folder, tmp_path / "b", first, *wild, "stage.settings.channels=8", "stage.settings.blocks=1")
+    line = next(line for line in capsys.readouterr().out.splitlines() if "patches/s" in line)
+    points = line.split()[-6:]
+    gains = [float(point.partition("(")[2].rstrip(")")) for point in points]
+    assert min(gains) < -1
+    later("discriminator", folder, tmp_path / "d", first, "report_minutes=1e-6")
+    line = next(line for line in capsys.readouterr().out.splitlines() if "patches/s" in line)
+    assert "(" not in line and ":" not in line and not (tmp_path / "d" / "grids").exists()
+
+
+def test_the_decoder_weighs_qualities_as_the_weights_were_trained(net, x):
+    """Where lambda's logarithm is no straight line over the anchors."""
+    losses = []
+    for bend in (0.0, 0.7):
+        line = torch.linspace(-8.0, -2.0, net.rates.anchors)
+        line[2] += bend
+        objective, batch = Redecode(net, MSE, line), replace(x, position=torch.full_like(x.position, 1.5))
+        losses.append(objective.losses("g_s", batch)["loss"].item())
+    weights = [np.exp(-8 + 6 * 1.5 / (net.rates.anchors - 1) + bend / 2) for bend in (0.0, 0.7)]
+    balance = [float(objectives._balance(torch.tensor(weight))) for weight in weights]
+    expected = weights[1] * balance[1] / (weights[0] * balance[0])
+    assert losses[1] / losses[0] == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["stage=discriminator"], "start=WEIGHTS"),
-        (["stage=adversarial", "start={model}", "sampling.patch=64"], "has no discriminator"),
+        (["stage=adversarial", "start={model}", "sampling.patch=64", "loss.scale=1"], "has no discriminator"),
         (["stage=boundary", "start={model}", "sampling.patch=64"], "multiple of 128"),
         (["stage=decoder", "stage.effort=0", "start={model}"], "stage.effort must be a whole number from 1 to 9"),
         (["stage=discriminator", "stage.window=50", "start={model}"], "window must be a multiple of 16"),

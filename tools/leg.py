@@ -86,14 +86,14 @@ def pack(target: Path, megabytes: float, words: Sequence[str]) -> None:
     from safetensors.torch import save
 
     from nlaic.train.data import SUFFIXES
-    from nlaic.train.losses import network_files
+    from nlaic.train.losses import network_files, used_terms
     from nlaic.train.perceptual import find, read
 
     chain, start = compose(words)
     first = next(iter(chain.values()))
     files, suffix = {}, None
     for config in chain.values():
-        for wanted in (file for term in config["loss"]["terms"] for file in network_files(term)):
+        for wanted in (file for term in used_terms(config["loss"]["terms"]) for file in network_files(term)):
             files[f"networks/{wanted.file}"] = save(read(find(wanted, config["loss"]["networks"])))
     if start:
         files["start"], suffix = _start(start)

@@ -39,9 +39,9 @@ def main() -> None:
 
         try:
             if config.links:
-                words = hydra.core.hydra_config.HydraConfig.get().overrides.task
-                whole = plain(config)
-                chain = compose_chain(whole, words, lambda overrides: plain(hydra.compose("train", overrides)))
+                given = hydra.core.hydra_config.HydraConfig.get()
+                whole, name = plain(config), given.job.config_name
+                chain = compose_chain(whole, given.overrides.task, lambda words: plain(hydra.compose(name, words)))
                 weights = run_chain(chain, run, whole["start"])
                 if weights and whole["out"]:
                     copy_weights(weights, Path(whole["out"]))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nlaic.errors import NlaicError
 from nlaic.nets.layers import (
     SLOPE,
     Blocks,
@@ -37,6 +38,7 @@ from nlaic.nets.scale import ScaleNetwork
 from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, HyperpriorVAE, Parts, Rates
 
 BAND_EDGES = (0.5, 2.3, 4.2, 6.5, 9.5)  # radius of a luma coefficient: six bands; Cb and Cr are the other two
+COEFFICIENTS = 16 * 16  # of a block of the transform, each channel
 BANDS = len(BAND_EDGES) + 3
 BRANCH = 0.1  # learned branches of g_a and g_s are scaled by this, so that one learning rate fits all
 ENERGY_FLOOR = 0.05  # in steps: energies below this say nothing, the symbols are all zero
@@ -68,6 +70,17 @@ class LightSettings:
     anchors: int = 6
     lambda_min: float = 0.00012
     lambda_max: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("luma", "chroma"):
+            if not 1 <= (count := getattr(self, name)) <= COEFFICIENTS:
+                raise NlaicError(f"model.settings.{name} must be 1..{COEFFICIENTS}, but got {count}")
+        if self.anchors < 1:
+            raise NlaicError(f"model.settings.anchors must be at least 1, but got {self.anchors}")
+        if not 0 < self.lambda_min <= self.lambda_max:
+            raise NlaicError(
+                f"model.settings: 0 < lambda_min <= lambda_max, but got {self.lambda_min}, {self.lambda_max}"
+            )
 
     @property
     def latent(self) -> int:

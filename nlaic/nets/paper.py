@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nlaic.errors import NlaicError
 from nlaic.nets.layers import zero_init
 from nlaic.nets.scale import ScaleNetwork
 from nlaic.nets.vae import HyperpriorVAE, Parts, Rates
@@ -53,6 +54,12 @@ class PaperSettings:
     hyper: int = 128
     anchors: int = 1
     lambda_: float = 0.0123
+
+    def __post_init__(self) -> None:
+        if self.anchors < 1:
+            raise NlaicError(f"model.settings.anchors must be at least 1, but got {self.anchors}")
+        if self.lambda_ <= 0:
+            raise NlaicError(f"model.settings.lambda_ must be above 0, but got {self.lambda_}")
 
     @property
     def latent(self) -> int:

@@ -23,8 +23,8 @@ from nlaic.whole import replacing
 class Checkpoint(pl.Callback):
     """Write `last.ckpt` every few minutes and at the end, whole or not at all; not while `divergence` is in doubt."""
 
-    def __init__(self, folder: Path, minutes: float, divergence: "Divergence") -> None:
-        self.path, self.minutes, self.due = folder / "last.ckpt", minutes, 0.0
+    def __init__(self, folder: Path, minutes: float | None, divergence: "Divergence") -> None:
+        self.path, self.minutes, self.due = folder / "last.ckpt", minutes or math.inf, 0.0
         self.divergence = divergence
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -53,9 +53,10 @@ class Divergence(pl.Callback):
     PATIENCE = 20  # losses in a row that are no number
     MEMORY = 50  # steps of the running mean
     DOUBT, LIMIT = 5, 20  # running mean over the lowest it was
+    FLOOR = 0.01  # of the first mean: nothing below that is called the lowest, since a discriminator's loss may touch 0
 
     def __init__(self) -> None:
-        self.missing, self.steps, self.mean, self.lowest = 0, 0, 0.0, math.inf
+        self.missing, self.steps, self.mean, self.lowest, self.first = 0, 0, 0.0, math.inf, 0.0
 
     @property
     def in_doubt(self) -> bool:
@@ -70,8 +71,10 @@ class Divergence(pl.Callback):
         self.missing = 0
         self.steps += 1
         self.mean += (loss - self.mean) / min(self.steps, self.MEMORY)
+        if self.steps == self.MEMORY:
+            self.first = self.mean
         if self.steps >= self.MEMORY and self.mean > 0:
-            self.lowest = min(self.lowest, self.mean)
+            self.lowest = min(self.lowest, max(self.mean, self.FLOOR * self.first))
         return self.mean > self.LIMIT * self.lowest
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:

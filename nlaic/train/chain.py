@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
-from nlaic.train.losses import TERMS, network_files
+from nlaic.train.checks import check
+from nlaic.train.losses import network_files, used_terms
 from nlaic.train.perceptual import find
-from nlaic.train.setup import check
 from nlaic.whole import write_whole
 
 
@@ -36,8 +36,8 @@ def compose_chain(
     """The configuration of each link of a chain, by its name.
 
     Args:
-        config: with `links`, `dir`, and `minutes` (each link takes its share), `steps` (each link takes all of them)
-            or neither (each link takes its epochs).
+        config: with `links`, `dir`, and `minutes` (each link takes its share), `steps` (each link takes all of them),
+            both (whichever end first), or neither (each link takes its epochs).
         words: overrides of the whole chain, as on the command line.
         compose: makes a configuration from overrides.
 
@@ -51,7 +51,8 @@ def compose_chain(
     chain = {}
     for link in (Link(**link) for link in config["links"]):
         folder = Path(config["dir"]) / link.name
-        chain[link.name] = compose([*link.overrides, *words, *_length(config, link), f"dir={folder}", "links=[]"])
+        own_settings = {"dir": str(folder), "links": [], **_length(config, link)}
+        chain[link.name] = compose([*link.overrides, *words]) | own_settings
     if not chain:
         raise NlaicError("a chain of stages needs at least one link")
     return chain
@@ -113,17 +114,21 @@ def copy_weights(weights: Path, out: Path) -> None:
 
 def _find_networks(loss: dict[str, Any]) -> None:
     """Whether the pretrained networks of a loss are there."""
-    for term in set(loss["terms"] or ()) & set(TERMS):
+    for term in used_terms(loss["terms"]):
         for file in network_files(term):
             find(file, loss["networks"])
 
 
-def _length(config: dict[str, Any], link: Link) -> list[str]:
-    """How long a link is, as overrides."""
-    if config["steps"] is not None:
-        return [f"steps={config['steps']}"]
-    if config["minutes"] is not None and link.share is not None:
-        return [f"minutes={config['minutes'] * link.share}"]
+def _length(config: dict[str, Any], link: Link) -> dict[str, Any]:
+    """How long a link is, by names of settings."""
+    minutes, steps = config["minutes"], config["steps"]
+    if minutes is not None and link.share is not None:
+        return {"minutes": minutes * link.share, "steps": steps}
+    if steps is not None:
+        return {"minutes": None, "steps": steps}
     if link.epochs is None:
         raise NlaicError(f"give minutes=N: link {link.name} is a share of them")
-    return [f"steps={round(link.epochs * config['optimisation']['epoch'] / config['sampling']['batch'])}"]
+    return {
+        "minutes": None,
+        "steps": round(link.epochs * config["optimisation"]["epoch"] / config["sampling"]["batch"]),
+    }

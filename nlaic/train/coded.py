@@ -92,7 +92,7 @@ def load_coded(pictures: Pictures, coding: Coding, cache: Path, workers: int = 1
     identity = [Path(file).name, shapes, settings, base.name, base.open().version, CHANNELS]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     pixels, index = cache / f"{key}.u8", cache / f"{key}.json"
-    if not index.exists():
+    if not (index.exists() and pixels.exists()):
         tasks = [_Task(file, shape, base.name, setting) for shape, setting in zip(shapes, settings, strict=True)]
         _code(tasks, pixels, workers)
         write_whole(index, json.dumps(settings).encode())

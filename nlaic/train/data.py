@@ -58,6 +58,17 @@ class Pictures:
         offset, height, width = self.shapes[number]
         return self.pixels[offset : offset + self.channels * height * width].reshape(height, width, self.channels)
 
+    def at_least(self, side: int) -> "Pictures":
+        """Those that a crop of `side` x `side` pixels can be taken from.
+
+        Raises:
+            NlaicError: if there is none.
+        """
+        large = [shape for shape in self.shapes if min(shape[1:]) >= side]
+        if not large:
+            raise NlaicError(f"data: no picture has both sides of at least {side} pixels (sampling.patch)")
+        return replace(self, shapes=large)
+
     def split(self, every: int) -> tuple["Pictures", "Pictures"]:
         """Part the pictures: those to train on, and every `every`-th, held out (0: none)."""
         held = self.shapes[::every] if every else []
@@ -65,25 +76,33 @@ class Pictures:
         return replace(self, shapes=kept), replace(self, shapes=held, unreadable=[])
 
 
-def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
+def load_pictures(root: Path, cache: Path, workers: int = 2, *, without: Path | None = None) -> Pictures:
     """Decode a folder tree into a memory map under `cache`, or reuse the one that is there.
+
+    Args:
+        root: the folder.
+        cache: where the memory map lies.
+        workers: processes that decode.
+        without: a folder whose pictures are left out, should it be in the tree.
 
     Raises:
         NlaicError: if the folder is missing or holds no picture.
     """
     if not root.is_dir():
-        raise NlaicError(f"data.root: {root} is not a folder")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+        raise NlaicError(f"data: {root} is not a folder")
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = [p for p in found if p.is_file() and not (without and p.resolve().is_relative_to(without.resolve()))]
     if not files:
-        raise NlaicError(f"data.root: no picture in {root} (looked for {', '.join(sorted(SUFFIXES))})")
+        raise NlaicError(f"data: no picture in {root} (looked for {', '.join(sorted(SUFFIXES))})")
     stats = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     key = hashlib.sha256(json.dumps([READING, str(root.resolve()), stats]).encode()).hexdigest()[:16]
     pixels, index = cache / f"{key}.u8", cache / f"{key}.json"
-    if not index.exists():
+    if not (index.exists() and pixels.exists()):
         _decode(files, pixels, index, workers)
     shapes, unreadable = json.loads(index.read_text())
     if not shapes:
-        raise NlaicError(f"data.root: none of the {len(files)} pictures in {root} can be read")
+        raise NlaicError(f"data: none of the {len(files)} pictures in {root} can be read")
+    unreadable += [str(p) for p in found if not p.is_file()]  # links that lead nowhere
     return Pictures(np.memmap(pixels, np.uint8, "c"), [tuple(s) for s in shapes], unreadable)
 
 
@@ -223,10 +242,7 @@ class Crops(IterableDataset):
         self.augmentation = augmentation or Augmentation()
         self.folders = []
         for one, weight in pictures:
-            large = [shape for shape in one.shapes if min(shape[1:]) >= patch]
-            if not large:
-                raise NlaicError(f"data: no picture has both sides of at least {patch} pixels (sampling.patch)")
-            self.folders.append((one, torch.from_numpy(one.pixels).to(device), large, weight))
+            self.folders.append((one, torch.from_numpy(one.pixels).to(device), one.at_least(patch).shapes, weight))
         self.until = np.cumsum([weight for *_, weight in self.folders])
 
     def sample(self, number: int) -> tuple[Tensor, float]:

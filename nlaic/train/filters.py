@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nlaic.arguments import check_arguments
 from nlaic.classic.base import base_named
 from nlaic.classic.export import export_filter, filter_network
-from nlaic.classic.nets.build import as_filter, build_filter
+from nlaic.classic.nets.build import as_filter, build_filter, complete
 from nlaic.classic.nets.light import RestoreLight, start_restore
 from nlaic.classic.nets.mvgl import Mvgl
 from nlaic.errors import NlaicError
@@ -29,6 +29,7 @@ from nlaic.weights import Weights
 STARTING = 96  # pictures that are looked at before training
 HELD_OUT = 40  # pictures of the report
 CROP = 256  # of them, at most, on either side
+SIDE = 16  # filters work on multiples of this many pixels
 
 
 class Restoration(nn.Module):
@@ -87,31 +88,31 @@ def restoration(
     more = {name: stage[name] for name in ("relative", "luma")}
     check_arguments(Restoration, more, "stage")
     if weights is not None:
-        if (weights.architecture, weights.settings) != (name, config["model"]["settings"]):
+        settings = [complete(name, values) for values in (weights.settings, config["model"]["settings"])]
+        if weights.architecture != name or settings[0] != settings[1]:
             raise NlaicError(f"start: {weights.path} holds another filter than model={name}")
         network = filter_network(weights).requires_grad_(True)
     else:
         network = build_filter(name, config["model"]["settings"])
     if isinstance(network, Mvgl) and weights is None:
-        network.mean.copy_(_mean(pictures))
+        network.mean.copy_(torch.stack([original.mean((0, 2, 3)) for _, original, _ in _pairs(pictures)]).mean(0))
     if isinstance(network, RestoreLight) and (weights is None or weights.metadata["source"] != stage["source"]):
-        some = range(0, len(pictures), max(len(pictures) // STARTING, 1))
-        start_restore(network, [_pair(pictures, number) for number in some])
+        start_restore(network, _pairs(pictures))
     return Restoration(network, distortion, **more)
 
 
+def _pairs(pictures: Pictures, most: int = STARTING) -> list[tuple[Tensor, Tensor, float]]:
+    """`_pair` of about so many pictures, evenly over those that are large enough."""
+    large = [number for number, shape in enumerate(pictures.shapes) if min(shape[1:]) >= SIDE]
+    return [_pair(pictures, number) for number in large[:: max(len(large) // most, 1)]]
+
+
 def _pair(pictures: Pictures, number: int) -> tuple[Tensor, Tensor, float]:
-    """Decoded and original [1, 3, H, W], a part of it that is a multiple of 16, and the level."""
+    """Decoded and original [1, 3, H, W], a part of the picture that is a multiple of 16, and the level."""
     both = pictures[number][:CROP, :CROP]
-    height, width = (max(side // 16, 1) * 16 for side in both.shape[:2])
+    height, width = (side // SIDE * SIDE for side in both.shape[:2])
     x = torch.from_numpy(np.ascontiguousarray(both[:height, :width])).permute(2, 0, 1)[None].float() / 255
     return x[:, :3], x[:, 3:], pictures.levels[pictures.shapes[number][0]]
-
-
-def _mean(pictures: Pictures) -> Tensor:
-    """Of R, G and B of the originals, in 0..1."""
-    some = range(0, len(pictures), max(len(pictures) // STARTING, 1))
-    return torch.stack([_pair(pictures, number)[1].mean((0, 2, 3)) for number in some]).mean(0)
 
 
 def coded_pictures(
@@ -151,9 +152,9 @@ def filter_weights(network: nn.Module, config: dict[str, Any], metadata: dict[st
 class FilterReport(Report):
     """PSNR of held-out pictures before the filter and after it."""
 
-    def __init__(self, held_out: Pictures, minutes: float) -> None:
+    def __init__(self, held_out: Pictures, minutes: float | None) -> None:
         super().__init__(minutes)
-        self.pairs = [_pair(held_out, number) for number in range(len(held_out))]
+        self.pairs = _pairs(held_out, HELD_OUT)
 
     def look(self, trainer: pl.Trainer, module: Any) -> str:
         """Means over the pictures."""

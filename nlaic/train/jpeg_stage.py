@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
+from nlaic.arguments import settings_from
 from nlaic.classic.jpeg.encoder import Options, encode
 from nlaic.classic.jpeg.model import ARCHITECTURE, Model, load
 from nlaic.errors import NlaicError
@@ -20,8 +21,8 @@ from nlaic.train.data import Pictures
 from nlaic.train.jpeg import JpegLoss, JpegObjective
 from nlaic.train.jpeg_polish import polished
 from nlaic.train.perceptual import Pretrained, find, read
-from nlaic.train.report import Report
-from nlaic.train.setup import Plan, settings_from
+from nlaic.train.report import Report, whole
+from nlaic.train.setup import Plan
 from nlaic.train.stages import Stage
 from nlaic.whole import write_whole
 
@@ -117,11 +118,16 @@ class JpegReport(Report):
     """Real files of held-out pictures, `bpp:PSNR` at a few qualities, with the rounding of the training."""
 
     def __init__(
-        self, held_out: Pictures, minutes: float, snapshot: Callable[[], Model], subsampling: str, pictures: int = 6
+        self,
+        held_out: Pictures,
+        minutes: float | None,
+        snapshot: Callable[[], Model],
+        subsampling: str,
+        pictures: int = 6,
     ) -> None:
         super().__init__(minutes)
         self.snapshot, self.subsampling = snapshot, subsampling
-        self.pictures = [np.ascontiguousarray(held_out[n]) for n in range(min(pictures, len(held_out)))]
+        self.pictures = [whole(held_out[n]) for n in range(min(pictures, len(held_out)))]
 
     def look(self, trainer: pl.Trainer, module: Any) -> str:
         """Means over the pictures."""

@@ -17,6 +17,7 @@ LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 GRIDS = (8, 16)  # sides of the transform's blocks; those that a patch has no room for do not count
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
 TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
+LEAST_WINDOW = 32  # pixels; below that nothing is left behind the strides of the networks
 SMALL = 1e-5  # distortion that nobody sees: the squared error of 50 dB
 
 Window = tuple[EllipsisType, slice, slice]
@@ -134,10 +135,9 @@ class Distortion(nn.Module):
         window: int | None = 128,
     ) -> None:
         super().__init__()
-        self.weights = {name: weight for name, weight in (terms or {"mse": 1.0}).items() if weight}
+        self.weights = used_terms(terms)
         self.scale, self.window = scale, window
-        if unknown := sorted(set(self.weights) - set(TERMS)):
-            raise NlaicError(f"loss.terms: {unknown[0]!r} is none of {', '.join(TERMS)}")
+        check_window(window)
         self.distances = nn.ModuleDict({name: _distance(name, networks) for name in self.weights})
         used = {find(file, networks) for name in self.weights for file in network_files(name)}
         self.files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(used)}
@@ -171,6 +171,26 @@ class Distortion(nn.Module):
             return ..., slice(None), slice(None)
         top, left = (int(torch.randint(n - side + 1, ())) for n in x.shape[-2:])
         return ..., slice(top, top + side), slice(left, left + side)
+
+
+def used_terms(terms: Mapping[str, float] | None) -> dict[str, float]:
+    """The distances that have a weight; squared error where none is named.
+
+    Raises:
+        NlaicError: if a name is not known, or no weight is left.
+    """
+    used = {name: weight for name, weight in (terms or {"mse": 1.0}).items() if weight}
+    if unknown := sorted(set(used) - set(TERMS)):
+        raise NlaicError(f"loss.terms: {unknown[0]!r} is none of {', '.join(TERMS)}")
+    if not used:
+        raise NlaicError(f"loss.terms: every weight is 0 in {terms}")
+    return used
+
+
+def check_window(window: int | None) -> None:
+    """Whether the networks of all distances can look at a window of that side; an NlaicError says where not."""
+    if window is not None and window < LEAST_WINDOW:
+        raise NlaicError(f"loss.window must be at least {LEAST_WINDOW} or null, but got {window}")
 
 
 def network_files(name: str) -> tuple[Pretrained, ...]:

@@ -109,13 +109,14 @@ class Redecode(nn.Module):
     Args:
         net: the codec; its decoder is where the new one starts.
         distortion: see `losses.Distortion`.
-        lambdas: as for `RateDistortion`, so that qualities are weighed as there.
+        log_lambda: logarithm of lambda at each anchor, as in the weights: qualities are weighed as they were there.
     """
 
-    def __init__(self, net: HyperpriorVAE, distortion: Distortion, lambdas: tuple[float, float]) -> None:
+    def __init__(self, net: HyperpriorVAE, distortion: Distortion, log_lambda: Tensor) -> None:
         super().__init__()
         self.decoder = copy.deepcopy(net.g_s).requires_grad_(True)
-        self.codec, self.distortion, self.lambdas, self.anchors = Frozen(net), distortion, lambdas, net.rates.anchors
+        self.codec, self.distortion, self.anchors = Frozen(net), distortion, net.rates.anchors
+        self.log_lambda = nn.Buffer(log_lambda.float(), persistent=False)
 
     @property
     def trained(self) -> Mapping[str, nn.Module]:
@@ -127,7 +128,9 @@ class Redecode(nn.Module):
         y_hat, bpp = self.codec(batch.x, batch.position)
         x_hat = self.decoder(y_hat).float()
         distortion, distances = self.distortion(x_hat, batch.x)
-        weight = lambda_at(batch.position, self.anchors, self.lambdas)
+        below = batch.position.floor().long().clamp(max=max(self.anchors - 2, 0))
+        above = (below + 1).clamp(max=self.anchors - 1)
+        weight = torch.lerp(self.log_lambda[below], self.log_lambda[above], batch.position.float() - below).exp()
         loss = (weight * distortion * _balance(weight)).mean()
         return {"loss": loss, "bpp": bpp.mean(), **_watched(x_hat, batch.x, distances)}
 

@@ -276,7 +276,7 @@ def find(wanted: Pretrained, folder: str | None) -> Path:
             return path
     raise NlaicError(
         f"loss: {wanted.file} is missing; put it into loss.networks=DIR or ${ENVIRONMENT}, or have {wanted.other}; "
-        "loss=mse needs no network"
+        "loss=mse needs no network (in stage adversarial with loss.scale=152)"
     )
 
 

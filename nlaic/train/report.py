@@ -1,5 +1,7 @@
 """A look at the run now and then: means of what is watched, held-out pictures through real files, a grid to see."""
 
+import math
+import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import torch
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from nlaic.codec import Codec
+from nlaic.codec import BLOCK, Codec
 from nlaic.engine import Execution
 from nlaic.integer import QUALITIES
 from nlaic.nets.vae import HyperpriorVAE
@@ -25,34 +27,40 @@ from nlaic.train.data import Pictures
 from nlaic.weights import Weights
 
 GRID_CROP, GRID_ROWS, GRID_GAIN = 256, 3, 4  # pixels, pictures, factor on the difference
-LOOKED_AT = 1024  # pixels, of the sides of held-out pictures: a look must not take longer than the training
+LOOKED_AT = 1024  # pixels, of the sides of held-out pictures
+SHARE = 0.1  # of the time that looks may take: where one takes long, the next one is late
 
 
 @dataclass(frozen=True)
 class Point:
-    """Means over some pictures at one quality: bits per pixel by the estimate and by files, PSNR of the decoded."""
+    """Means over some pictures at one quality: bits per pixel by the estimate and by files, PSNR of the decoded.
+
+    `gain` is what the boundary filter adds to the PSNR, where that is looked at.
+    """
 
     quality: float
     estimate: float
     bpp: float
     psnr: float
+    gain: float = np.nan
 
     def __str__(self) -> str:
         estimate = f"{self.estimate:.3f}~" if np.isfinite(self.estimate) else ""
-        return f"{estimate}{self.bpp:.3f}:{self.psnr:.2f}"
+        gain = f"({self.gain:+.3f})" if np.isfinite(self.gain) else ""
+        return f"{estimate}{self.bpp:.3f}:{self.psnr:.2f}{gain}"
 
 
 class Report(pl.Callback, ABC):
     """Every few minutes a line of what is watched, the means since the last one.
 
     Args:
-        minutes: between two lines.
+        minutes: between two lines; None: no lines.
     """
 
     LEFT_OUT = ("rate", "grad_norm")
 
-    def __init__(self, minutes: float) -> None:
-        self.minutes = minutes
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes = minutes or math.inf
         self.due, self.sums, self.count, self.since = 0.0, defaultdict[str, float](float), 0, 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
@@ -63,11 +71,13 @@ class Report(pl.Callback, ABC):
         if not self.due:
             self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
         if module.seconds >= self.due:
+            began = time.monotonic()
             if trainer.is_global_zero:
                 print("  ".join(filter(None, [self.line(module), self.look(trainer, module)])), flush=True)
             module.restart_clock()  # looking is not training
             self.sums, self.count = defaultdict(float), 0
-            self.due, self.since = module.seconds + 60 * self.minutes, module.seconds
+            wait = max(60 * self.minutes, (time.monotonic() - began) / SHARE)
+            self.due, self.since = module.seconds + wait, module.seconds
 
     def line(self, module: Any) -> str:
         """How far, how fast, and the means."""
@@ -89,20 +99,26 @@ class CodecReport(Report):
         snapshot: makes weights of what the run has learned so far.
         folder: for the grids.
         effort: of the encoder, that of training.
+        seams: code in small blocks, and see what the boundary filter does.
         pictures: how many.
     """
+
+    SMALL_BLOCK = (128, 128)  # that of the stage
 
     def __init__(
         self,
         held_out: Pictures,
-        minutes: float,
+        minutes: float | None,
         snapshot: Callable[[], Weights],
         folder: Path,
         effort: int = 1,
+        *,
+        seams: bool = False,
         pictures: int = 6,
     ) -> None:
         super().__init__(minutes)
-        self.snapshot, self.folder, self.effort = snapshot, folder, effort
+        self.snapshot, self.folder, self.effort, self.seams = snapshot, folder, effort, seams
+        self.block = self.SMALL_BLOCK if seams else BLOCK
         count = min(pictures, len(held_out))
         self.pictures = [whole(held_out[n]) for n in range(count)]
 
@@ -125,13 +141,14 @@ class CodecReport(Report):
         """Real files at six qualities; with a network also what it thinks they take."""
         points = []
         for quality in (0, 20, 40, 60, 80, 100) if len(codec.weights.tensors["rates.log_step"]) > 1 else (50,):
-            sums = np.zeros(3)
+            sums = np.zeros(4)
             for picture in self.pictures:
-                data = codec.compress(Image.fromarray(picture), quality, effort=self.effort)
-                decoded = np.asarray(codec.decompress(data, realism=realism), np.float32)
-                mse = np.square(decoded - picture).mean() / 255**2
+                data = codec.compress(Image.fromarray(picture), quality, effort=self.effort, block=self.block)
+                psnr = _psnr(codec.decompress(data, realism=realism), picture)
+                plain = codec.decompress(data, realism=realism, boundary_filter=False) if self.seams else None
+                gain = psnr - _psnr(plain, picture) if plain else np.nan
                 estimate = estimated_bpp(net, picture, quality) if net is not None else np.nan
-                sums += estimate, 8 * len(data) / (picture.shape[0] * picture.shape[1]), -10 * np.log10(mse)
+                sums += estimate, 8 * len(data) / (picture.shape[0] * picture.shape[1]), psnr, gain
             points.append(Point(quality, *(sums / len(self.pictures))))
         return points
 
@@ -140,7 +157,8 @@ class CodecReport(Report):
         rows = []
         for picture in self.pictures[:GRID_ROWS]:
             part = picture[:GRID_CROP, :GRID_CROP]
-            decoded = codec.decompress(codec.compress(Image.fromarray(part), 50, effort=self.effort), realism=realism)
+            data = codec.compress(Image.fromarray(part), 50, effort=self.effort, block=self.block)
+            decoded = codec.decompress(data, realism=realism)
             difference = 128 + GRID_GAIN * (np.asarray(decoded, int) - part)
             columns = [np.asarray(column, int).clip(0, 255) for column in (part, decoded, difference)]
             space = [(0, GRID_CROP - side) for side in part.shape[:2]]
@@ -151,6 +169,11 @@ class CodecReport(Report):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("original, decoded, difference", grid, step, dataformats="HWC")
+
+
+def _psnr(decoded: Image.Image, picture: np.ndarray) -> float:
+    """In dB, of pictures of 0..255."""
+    return float(-10 * np.log10(np.square(np.asarray(decoded, np.float32) - picture).mean() / 255**2))
 
 
 def whole(picture: np.ndarray) -> np.ndarray:

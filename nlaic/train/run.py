@@ -1,5 +1,7 @@
 """One stage of training from a composed configuration: data, network, trainer, export."""
 
+import hashlib
+import json
 import logging
 import pickle
 import warnings
@@ -21,7 +23,7 @@ from nlaic.train.filters import FilterReport, coded_pictures, restoration
 from nlaic.train.objectives import Objective
 from nlaic.train.outcome import exported, write
 from nlaic.train.report import CodecReport, Report
-from nlaic.train.setup import Plan, compile_networks, first_stage, later_stage, make_plan, start_from
+from nlaic.train.setup import Plan, compile_networks, first_stage, identity, later_stage, make_plan, start_from
 from nlaic.train.stages import Budget, Stage
 from nlaic.weights import user_folder
 
@@ -49,15 +51,13 @@ def run(config: dict[str, Any]) -> Path | None:
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     plan = make_plan(config)  # what is wrong with the settings is said before any work is done
-    folder = Path(
-        config["dir"] or user_folder("cache") / "runs" / f"{config['model']['name']}-{config['stage']['name']}"
-    )
+    folder = Path(config["dir"] or _default_folder(config, plan))
     loggers = _loggers(config["logger"]["names"], folder / "logs")
     _make("dir", folder)
     torch.set_num_threads(config["threads"])
     for file, digest in plan.distortion.files.items():
         print(f"loss over {file}, SHA-256 {digest}")
-    kept, held_out = _pictures(config)
+    kept, held_out = _pictures(config, folder)
     last = folder / "last.ckpt"
     module = _stage(config, plan, kept, begin=not last.exists())
     report = _report(config, plan, module, held_out, folder)
@@ -83,6 +83,14 @@ def run(config: dict[str, Any]) -> Path | None:
     return out
 
 
+def _default_folder(config: dict[str, Any], plan: Plan) -> Path:
+    """Of the user's cache, another one for every run."""
+    root = str(Path(config["data"]["root"]).resolve())
+    own = json.dumps([identity(config, plan), config["start"], root, config["data"]["mix"]], sort_keys=True)
+    name = f"{config['model']['name']}-{plan.stage}-{hashlib.sha256(own.encode()).hexdigest()[:8]}"
+    return user_folder("cache") / "runs" / name
+
+
 def _make(setting: str, folder: Path) -> None:
     """Make a folder that a setting names."""
     try:
@@ -91,13 +99,13 @@ def _make(setting: str, folder: Path) -> None:
         raise NlaicError(f"{setting}: cannot make {folder}: {error.strerror}") from error
 
 
-def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pictures]:
-    """Those to train on with the weight of each folder, and those held out."""
+def _pictures(config: dict[str, Any], folder: Path) -> tuple[list[tuple[Pictures, float]], Pictures]:
+    """Those to train on with the weight of each folder, and those held out; nothing that the run itself has drawn."""
     data, folders = config["data"], []
     cache = Path(data["cache"] or user_folder("cache") / "pictures")
     _make("data.cache", cache)
     for root, weight in {data["root"]: 1.0, **(data["mix"] or {})}.items():
-        folders.append((load_pictures(Path(str(root)), cache), float(weight)))
+        folders.append((load_pictures(Path(str(root)), cache, without=folder), float(weight)))
         for name in folders[-1][0].unreadable:
             print(f"skipped, not readable: {name}")
     kept, held_out = folders[0][0].split(data["holdout"])
@@ -109,6 +117,10 @@ def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pic
     if config["stage"]["name"] == "restore":
         kept, held_out = coded_pictures(config, kept, held_out, cache)
     folders[0] = (kept, 1.0)
+    patch, every = config["sampling"]["patch"], sum(len(one) for one, _ in folders)
+    folders = [(one.at_least(patch), weight) for one, weight in folders]
+    if small := every - sum(len(one) for one, _ in folders):
+        print(f"left out, smaller than sampling.patch={patch}: {small} of {every} pictures")
     if (count := sum(len(one) for one, _ in folders)) < (batch := config["sampling"]["batch"]):
         raise NlaicError(
             f"sampling.batch is {batch}, but there are only {count} pictures to train on: sampling.batch={count}"
@@ -128,7 +140,8 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     else:
         objective = later_stage(config["stage"], plan)
     budget = Budget(config["minutes"], config["steps"])
-    module = Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation, plan.origin)
+    own = identity(config, plan)
+    module = Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation, own)
     if begin and plan.checkpoint:
         start_from(module, plan.checkpoint)
     if config["compile"]:
@@ -144,8 +157,12 @@ def _report(config: dict[str, Any], plan: Plan, module: Stage, held_out: Picture
         return jpeg_stage.JpegReport(held_out, minutes, lambda: jpeg_stage.exported(module, config, plan), subsampling)
     if plan.stage == "restore":
         return FilterReport(held_out, minutes)
-    effort = config["stage"].get("effort", 1)
-    return CodecReport(held_out, minutes, lambda: exported(module, config, plan), folder / "grids", effort)
+    seams = plan.stage == "boundary"
+    looked_at = 0 if plan.stage == "discriminator" else 6  # it leaves what is decoded as it was
+    effort, grids = config["stage"].get("effort", 1), folder / "grids"
+    return CodecReport(
+        held_out, minutes, lambda: exported(module, config, plan), grids, effort, seams=seams, pictures=looked_at
+    )
 
 
 def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
@@ -157,6 +174,8 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
             raise NlaicError(f"{last} is damaged or no checkpoint; remove it or choose another dir=") from error
     try:
         trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=False)
+    except MisconfigurationException as error:
+        raise NlaicError(f"trainer: {error}".splitlines()[0]) from error
     except RuntimeError as error:
         if "state_dict" in str(error):
             raise NlaicError(f"{last} is a checkpoint of another model; choose another dir=") from error
@@ -177,8 +196,6 @@ def _trainer(config: dict[str, Any], loggers: list[Logger], callbacks: list[pl.C
     if wanted["precision"] == "auto":
         device = "cuda" if wanted["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
         wanted["precision"] = "bf16-mixed" if bf16_is_faster(device, backward=True) else "32-true"
-    if str(wanted["precision"]).startswith("16"):
-        raise NlaicError(f"trainer.precision={wanted['precision']}: gradients are clipped, use bf16-mixed or 32-true")
     try:
         return pl.Trainer(
             **wanted,

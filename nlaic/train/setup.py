@@ -4,23 +4,23 @@ import copy
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from nlaic.arguments import check_arguments
+from nlaic.arguments import check_arguments, settings_from
 from nlaic.errors import NlaicError
 from nlaic.export import network_state, restore
-from nlaic.nets.boundary import BoundarySettings, build_boundary
-from nlaic.nets.build import build, make_settings, start
+from nlaic.nets.boundary import BoundarySettings
+from nlaic.nets.build import Settings, build, make_settings, start
 from nlaic.nets.discriminator import Discriminator
 from nlaic.nets.scale import ScaleNetwork
 from nlaic.nets.vae import HyperpriorVAE, Rates
-from nlaic.tiles import MULTIPLE
+from nlaic.train.checks import ALONE, boundary_network, check
 from nlaic.train.data import Augmentation, Crops, Pictures
 from nlaic.train.encoder import Encoder
 from nlaic.train.losses import Distortion
@@ -38,18 +38,7 @@ from nlaic.train.perceptual import Trunk
 from nlaic.train.stages import Sampling, Stage
 from nlaic.weights import Weights, find_weights
 
-T = TypeVar("T")
 OnFiles = Redecode | Discriminate | Adversarial | Boundary  # what learns from the files of a codec that stays
-
-
-def settings_from(kind: type[T], values: Mapping[str, Any], group: str) -> T:
-    """Make a settings dataclass, or another class, from a part of the configuration.
-
-    Raises:
-        NlaicError: if a name is not one of its arguments, or a value not of its kind.
-    """
-    check_arguments(kind, values, group)
-    return kind(**values)
 
 
 @dataclass(frozen=True)
@@ -64,12 +53,18 @@ class Plan:
     weights: Weights | None = None
     checkpoint: Path | None = None
 
-    @property
-    def origin(self) -> str | None:
-        """Of a stage that works on a trained codec, what tells this one from others."""
-        if self.stage not in LATER or self.weights is None:
-            return None
-        return hashlib.sha256(self.weights.to_bytes()).hexdigest()
+
+def identity(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """What tells one run from another, by the names of the settings; a checkpoint goes on with its own alone.
+
+    How long, how fast and on what it learns is not of it, nor where files lie.
+    """
+    groups = {name: config[name] for name in ("model", "stage", "loss") if name != "model" or plan.stage in ALONE}
+    own = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
+    del own["loss.networks"]
+    if plan.weights:
+        own["start"] = hashlib.sha256(plan.weights.to_bytes()).hexdigest()
+    return own
 
 
 def make_plan(config: dict[str, Any]) -> Plan:
@@ -81,6 +76,8 @@ def make_plan(config: dict[str, Any]) -> Plan:
     sampling, optimisation, augmentation = check(config)
     before = config["start"]
     checkpoint = checkpoint_of(before) if before else None
+    if checkpoint and config["stage"]["name"] == "jpeg":
+        raise NlaicError(f"start: stage jpeg begins from weights, such as {checkpoint.parent}/weights.safetensors")
     return Plan(
         config["stage"]["name"],
         sampling,
@@ -109,58 +106,6 @@ def _weights(start: str) -> Weights:
         raise
 
 
-ALONE = ("rd", "restore", "jpeg")  # stages that need nothing to begin with
-AUGMENTATION = ("crop", "flip", "rotate", "reduce", "align")  # what of `data` is of crops
-LENGTHS = ("minutes", "steps", "leg_minutes", "report_minutes", "checkpoint_minutes")
-
-
-def check(config: dict[str, Any]) -> tuple[Sampling, Optimisation, Augmentation]:
-    """Look at the settings of a stage, also one whose `start` is still to be made.
-
-    Raises:
-        NlaicError: for the first that cannot be.
-    """
-    every = (
-        settings_from(Sampling, config["sampling"], "sampling"),
-        settings_from(Optimisation, config["optimisation"], "optimisation"),
-        settings_from(Augmentation, {name: config["data"][name] for name in AUGMENTATION}, "data"),
-    )
-    name, before, backend = config["stage"]["name"], config["start"], config["compile"]
-    if name not in (*ALONE, *LATER):
-        raise NlaicError(f"stage must be one of {', '.join((*ALONE, *LATER))}, but got {name!r}")
-    if name not in ALONE and not before:
-        raise NlaicError(f"stage {name} works on a trained codec: start=WEIGHTS")
-    if name in ("rd", "decoder") and config["stage"]["settings"]:
-        raise NlaicError(f"stage.settings: stage {name} has none, but got {config['stage']['settings']}")
-    if not isinstance(keep := config["stage"].get("keep", False), bool):
-        raise NlaicError(f"stage.keep must be true or false, but got {keep!r}")
-    if config["minutes"] is None and config["steps"] is None:
-        raise NlaicError("give minutes=N or steps=N: how long to train")
-    _check_numbers(config)
-    unit = {"boundary": 128, "restore": 16}.get(name, 64)  # four blocks of multiples of 64; the grid of 4:2:0
-    if config["sampling"]["patch"] % unit:
-        raise NlaicError(f"sampling.patch must be a multiple of {unit}, but got {config['sampling']['patch']}")
-    window = config["stage"].get("window", config["stage"].get("settings", {}).get("window"))
-    if window is not None and (not isinstance(window, int) or window <= 0 or window % 16):
-        raise NlaicError(f"the stage's window must be a multiple of 16, but got {window!r}")
-    if backend and backend not in torch.compiler.list_backends(exclude_tags=()):
-        known = ", ".join(torch.compiler.list_backends())
-        raise NlaicError(f"compile must be one of {known}, but got {backend!r}")
-    return every
-
-
-def _check_numbers(config: dict[str, Any]) -> None:
-    for length, value in ((n, config[n]) for n in LENGTHS if config[n] is not None):
-        if not (isinstance(value, int | float) and value > 0):
-            raise NlaicError(f"{length} must be a number above 0, but got {value!r}")
-    for setting, value, least in (("threads", config["threads"], 1), ("data.holdout", config["data"]["holdout"], 0)):
-        if not isinstance(value, int) or value < least:
-            raise NlaicError(f"{setting} must be a whole number from {least}, but got {value!r}")
-    mix = config["data"]["mix"] or {}
-    if not (isinstance(mix, dict) and all(isinstance(weight, int | float) and weight > 0 for weight in mix.values())):
-        raise NlaicError(f"data.mix must be {{FOLDER: WEIGHT, ...}}, weights above 0, but got {mix!r}")
-
-
 def first_stage(config: dict[str, Any], plan: Plan, kept: Pictures) -> RateDistortion:
     """Stage one, on a new network or on the plan's.
 
@@ -173,10 +118,16 @@ def first_stage(config: dict[str, Any], plan: Plan, kept: Pictures) -> RateDisto
         net = build(settings)
         start(net, settings, starting_pictures(kept, plan.sampling))
     else:
-        if make_settings(weights.architecture, weights.settings) != settings:
+        if _shape(make_settings(weights.architecture, weights.settings)) != _shape(settings):
             raise NlaicError(f"start: {weights.path} holds another network than model={config['model']['name']}")
         net = restore(weights, getattr(settings, "anchors", 1))
     return RateDistortion(net.to(memory_format=torch.channels_last), plan.distortion, settings.lambdas)
+
+
+def _shape(settings: Settings) -> tuple[type, dict[str, Any]]:
+    """What of the settings the parameters depend on."""
+    values = settings.to_dict()
+    return type(settings), {name: value for name, value in values.items() if not name.startswith("lambda")}
 
 
 def start_from(module: Stage, path: Path) -> None:
@@ -218,8 +169,7 @@ def _trained(plan: Plan) -> Weights:
 
 def _redecode(stage: dict[str, Any], plan: Plan) -> OnFiles:
     weights = _trained(plan)
-    lambdas = make_settings(weights.architecture, weights.settings).lambdas
-    return Redecode(restore(weights), plan.distortion, lambdas)
+    return Redecode(restore(weights), plan.distortion, torch.from_numpy(weights.tensors["encoder.log_lambda"][:, 0]))
 
 
 def _discriminate(stage: dict[str, Any], plan: Plan) -> OnFiles:
@@ -248,11 +198,7 @@ def _boundary(stage: dict[str, Any], plan: Plan) -> OnFiles:
     second = _second_decoder(weights, net)
     decoders = [net.g_s, second] if second else [net.g_s]
     shape = settings_from(BoundarySettings, stage["settings"], "stage.settings")
-    network = build_boundary(shape)
-    if network.reach > MULTIPLE:
-        raise NlaicError(
-            f"stage.settings.blocks={shape.blocks}: the filter reaches {network.reach} pixels, allowed: {MULTIPLE}"
-        )
+    network = boundary_network(shape)
     if (state := network_state(weights, "boundary")) and json.loads(weights.metadata["boundary"]) == shape.to_dict():
         network.load_state_dict(state)
     more = {name: stage[name] for name in ("relative", "step")}

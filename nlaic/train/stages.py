@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -62,7 +62,7 @@ class Stage(pl.LightningModule):
         optimisation: see there.
         budget: see there.
         augmentation: see there.
-        origin: what tells the frozen codec that a stage works on from another; a checkpoint goes on with its own alone.
+        identity: what tells the run from others, by names of settings; a checkpoint goes on with its own alone.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Stage(pl.LightningModule):
         optimisation: Optimisation,
         budget: Budget,
         augmentation: Augmentation | None = None,
-        origin: str | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.origin = origin
+        self.identity = dict(identity or {})
         self.automatic_optimization = False
         self.objective = objective
         copies = {name: copy.deepcopy(module) for name, module in objective.trained.items()}
@@ -177,7 +177,7 @@ class Stage(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep how far the run is; leave out the pretrained networks, which have files of their own."""
-        checkpoint["nlaic"] = {"steps": self.steps, "seconds": self.seconds, "origin": self.origin}
+        checkpoint["nlaic"] = {"steps": self.steps, "seconds": self.seconds, "identity": self.identity}
         for name in [n for n in checkpoint["state_dict"] if n.startswith(PRETRAINED)]:
             del checkpoint["state_dict"][name]
 
@@ -185,10 +185,12 @@ class Stage(pl.LightningModule):
         """Go on from there.
 
         Raises:
-            NlaicError: if the checkpoint's stage worked on other weights.
+            NlaicError: if the checkpoint is of another run.
         """
-        if checkpoint["nlaic"].get("origin", self.origin) != self.origin:
-            raise NlaicError("the run in dir= began with other weights than start= names; choose another dir=")
+        before = checkpoint["nlaic"].get("identity", {})
+        for name in (name for name in self.identity if before.get(name, self.identity[name]) != self.identity[name]):
+            was = "other weights than start= names" if name == "start" else f"{name}={before[name]}"
+            raise NlaicError(f"the run in dir= began with {was}; choose another dir=")
         self.steps, self.seconds = checkpoint["nlaic"]["steps"], checkpoint["nlaic"]["seconds"]
         checkpoint["state_dict"] |= {n: v for n, v in self.state_dict().items() if n.startswith(PRETRAINED)}
 

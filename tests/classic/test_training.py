@@ -12,6 +12,7 @@ from nlaic.classic.nets.build import build_filter
 from nlaic.classic.restore import Restorer
 from nlaic.errors import NlaicError
 from nlaic.nets.ms_ssim import MsSsim
+from nlaic.resources import resource_folder
 from nlaic.train.coded import Coding, load_coded
 from nlaic.train.data import Augmentation, Crops, load_pictures
 from nlaic.train.filters import Restoration
@@ -132,3 +133,16 @@ def test_small_crops_have_fewer_scales():
         mixed = 0.9 * x + 0.1 * y
         expected = float(multi_scale_ssim(mixed, x, data_range=1.0, scale_weights=torch.tensor(weights)))
         assert float(1 - measure(mixed, x)) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_picture_smaller_than_a_block_ends_no_run(folder, tmp_path, capsys):
+    for name in ("0000.png", "zzzz.png"):  # the first is held out
+        smooth_picture(12, 8).save(folder / name)
+    short_run(folder, tmp_path / "run", SMALL, "steps=2", "report_minutes=1e-6", "stage.qualities=[10,30]")
+    assert "held out" in capsys.readouterr().out
+
+
+def test_filters_that_ship_can_be_gone_on_with(folder, tmp_path):
+    """Settings that came later have the values that such a filter was made with."""
+    start = sorted((resource_folder("weights") / "filters").glob("restore-light-jpeg-*.safetensors"))[0]
+    assert short_run(folder, tmp_path / "run", "steps=1", "stage.qualities=[10,30]", f"start={start}").exists()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
@@ -47,6 +48,11 @@ def build_filter(architecture: str, settings: Mapping[str, Any]) -> nn.Module:
         return FILTERS[architecture](**settings)
     except TypeError as error:
         raise NlaicError(f"settings of {architecture}: {error}") from error
+
+
+def complete(architecture: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a filter with those that were left out."""
+    return {name: one.default for name, one in signature(FILTERS[architecture]).parameters.items()} | dict(settings)
 
 
 class InLevels(nn.Module):
