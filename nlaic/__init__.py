@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from nlaic.classic.file import BaseDecoder
     from nlaic.codec import Codec
+    from nlaic.engine import Execution
     from nlaic.patches import Salvaged
 
 __all__ = [
@@ -93,32 +94,44 @@ def load_for(
 
 
 def _loaded(name_or_file: str, device: str, engine: str = "auto") -> "Codec":
-    """As `load`, kept for the next picture for as long as a file of weights stays the same."""
-    path = Path(name_or_file)
-    file = path.resolve() if path.is_file() else None
-    return _kept(name_or_file, file, file.stat().st_mtime_ns if file else 0, device, engine)
+    """As `load`, kept for the next picture for as long as the file of weights stays the same."""
+    from nlaic.engine import Execution
+    from nlaic.weights import locate_weights
+
+    file = locate_weights(name_or_file)
+    changed = file.stat().st_mtime_ns if file.is_file() else 0
+    return _kept(file, changed, Execution(device, engine=engine))
 
 
 @lru_cache(maxsize=2)
-def _kept(name_or_file: str, file: Path | None, changed: int, device: str, engine: str) -> "Codec":
-    return load(name_or_file, device=device, engine=engine)
+def _kept(file: Path, changed: int, execution: "Execution") -> "Codec":
+    return load(str(file), device=execution.device, engine=execution.engine)
 
 
 @lru_cache(maxsize=2)
-def _of_model(model_id: bytes, device: str) -> "Codec":
+def _of_model(model_id: bytes, execution: "Execution") -> "Codec":
     from nlaic import codec
 
-    return codec.load_model(model_id, device=device)
+    return codec.load_model(model_id, device=execution.device)
+
+
+@lru_cache(maxsize=1)
+def _base_decoder(execution: "Execution") -> "BaseDecoder":
+    from nlaic.classic.file import BaseDecoder
+
+    return BaseDecoder(execution)
 
 
 def _loaded_for(data: bytes, model: str | None, device: str, max_pixels: int) -> "Codec | BaseDecoder":
     """As `load_for`, kept for the next picture."""
     from nlaic import codec
     from nlaic.classic.section import has_base
+    from nlaic.engine import Execution
 
-    if has_base(data, max_pixels):
-        return load_for(data, model=model, device=device)
-    return _loaded(model, device) if model else _of_model(codec.model_id_of(data, max_pixels), device)
+    execution, base = Execution(device), has_base(data, max_pixels)
+    if model:
+        return load_for(data, model=model, device=device) if base else _loaded(model, device)
+    return _base_decoder(execution) if base else _of_model(codec.model_id_of(data, max_pixels), execution)
 
 
 def compress(

@@ -3,6 +3,7 @@
 import types
 from collections.abc import Mapping, Sequence
 from inspect import signature
+from numbers import Integral, Real
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nlaic.errors import NlaicError
@@ -20,6 +21,24 @@ def settings_from(kind: type[T], values: Mapping[str, Any], group: str) -> T:
     """
     check_arguments(kind, values, group)
     return kind(**values)
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number of any kind, NumPy's too, as Python's, whose arithmetic has no end.
+
+    Raises:
+        NlaicError: if it is none.
+    """
+    if not isinstance(value, Integral):
+        raise NlaicError(f"{name} must be a whole number, but got {value!r}")
+    return int(value)
+
+
+def real(name: str, value: Any) -> float:
+    """The same for any number."""
+    if not isinstance(value, Real):
+        raise NlaicError(f"{name} must be a number, but got {value!r}")
+    return float(value)
 
 
 def check_arguments(kind: type, values: Mapping[str, Any], group: str) -> None:

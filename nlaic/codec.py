@@ -10,7 +10,7 @@ What decides how a symbol is decoded is integers alone (`nlaic.integer`, `nlaic.
 transforms are floats that an `Engine` runs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -21,6 +21,7 @@ from PIL import Image
 
 from nlaic import container
 from nlaic.ahead import ahead
+from nlaic.arguments import real
 from nlaic.canvas import Canvas, Source
 from nlaic.engine import EFFORT_TORCH, INSTALL, Engine, Execution, open_engine
 from nlaic.entropy import EntropyCoder
@@ -75,6 +76,10 @@ class Codec:
     def __repr__(self) -> str:
         model, engine = self.weights.model_id.hex(), self.engine
         return f"<Codec {self.name}: model {model}, device {engine.device}, precision {engine.precision}>"
+
+    def __reduce__(self) -> tuple[Callable[..., "Codec"], tuple[Weights, Execution]]:
+        """In another process the networks are opened anew."""
+        return _opened, (self.weights, self.engine.execution)
 
     @property
     def name(self) -> str:
@@ -195,7 +200,7 @@ class Codec:
         damage: Damage,
     ) -> Image.Image:
         """A file's picture; what becomes of damaged blocks, `damage` decides."""
-        realism = self.realism if realism is None else realism
+        realism = self.realism if realism is None else real("realism", realism)
         if not 0 <= realism <= 1:
             raise NlaicError(f"realism must be 0..1, but got {realism}")
         header = file.header
@@ -271,7 +276,7 @@ class Codec:
 
     def _check_effort(self, effort: int) -> None:
         if effort not in EFFORTS:
-            raise NlaicError(f"effort must be 1..9, but got {effort}")
+            raise NlaicError(f"effort must be 1..9, but got {effort!r}")
         if effort >= EFFORT_TORCH and self.engine.name != "torch":
             raise NlaicError(f"efforts 8 and 9 need the torch engine: --engine torch ({INSTALL['torch']})")
 

@@ -66,6 +66,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from numbers import Real
 from typing import Any, TypeVar
 
 from nlaic.errors import FormatError, NlaicError
@@ -191,6 +192,8 @@ def unpack(
     """
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise NlaicError(f"data must be the bytes of a file, but got {type(data).__name__}: read the file first")
+    if not (isinstance(max_pixels, Real) and max_pixels > 0):
+        raise NlaicError(f"max_pixels must be a number above 0, but got {max_pixels!r}")
     data = bytes(data)
     reader = _Reader(data, whole=not salvage)
     version = _read_version(reader)

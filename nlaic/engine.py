@@ -8,10 +8,12 @@ import importlib.util
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from nlaic.arguments import whole
 from nlaic.errors import NlaicError
 from nlaic.seams import BoundaryFilter
 from nlaic.weights import Weights
@@ -40,6 +42,7 @@ class Engine(Protocol):
     """The transforms of one codec. y and mean are float32 [C, h, w] in steps where not said otherwise."""
 
     name: str  # one of ENGINES
+    execution: "Execution"
     device: Any  # as its library names it
     precision: str  # of the transforms: fp32, bf16 or fp16
     boundary: BoundaryFilter | None  # where the weights hold one
@@ -99,7 +102,7 @@ class Execution:
         for name, allowed in (("device", DEVICES), ("precision", PRECISIONS), ("engine", ENGINES)):
             if getattr(self, name) not in allowed:
                 raise NlaicError(f"{name} must be one of {', '.join(allowed)}, but got {getattr(self, name)!r}")
-        if self.threads is not None and self.threads < 1:
+        if self.threads is not None and whole("threads", self.threads) < 1:
             raise NlaicError(f"threads must be 1 or more, but got {self.threads}")
         beyond = self.device == "cuda" or self.channels_last is not None
         if self.engine == "onnx" and (beyond or self.precision not in ("auto", "fp32")):
@@ -129,7 +132,7 @@ def _has_gpu() -> bool:
 
 def engine_for(effort: int) -> str:
     """What to ask for where nothing is asked for: torch for the efforts that it alone has."""
-    return "torch" if effort >= EFFORT_TORCH else "auto"
+    return "torch" if isinstance(effort, Integral) and effort >= EFFORT_TORCH else "auto"
 
 
 def is_installed(engine: str) -> bool:

@@ -105,4 +105,7 @@ def _sound(tag: int, value: Any) -> bool:
         return isinstance(value, (str, bytes))
     if tag == _UNIT:
         return isinstance(value, int) and 1 <= value <= 3
-    return isinstance(value, Real) and 0 <= float(value) < math.inf
+    try:
+        return isinstance(value, Real) and 0 <= float(value) < math.inf
+    except ZeroDivisionError:  # 0/0 before Pillow 12.2
+        return False

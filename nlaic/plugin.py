@@ -37,6 +37,18 @@ class NlaicImageFile(ImageFile.ImageFile):
         self._mode = ("L" if file.header.grey else "RGB") + ("A" if container.ALPHA in file.sections else "")
         self.info.update(sections.metadata_of(file))
 
+    def verify(self) -> None:
+        """Hold every block against its CRC-32, decoding nothing. As elsewhere in Pillow, open the file again then."""
+        from nlaic import container
+
+        try:
+            file = container.unpack(self._data, known_required=container.READABLE)
+            for number in range(file.header.blocks):
+                file.block(number)
+        except NlaicError as error:
+            raise OSError(str(error)) from error
+        super().verify()
+
     def load(self) -> "Image.core.PixelAccess | None":
         """Decode, once, with the weights that the file names."""
         import nlaic

@@ -83,4 +83,4 @@ def quality_number(quality: float) -> int:
     """
     if not isinstance(quality, Real) or not 0 <= quality <= 100:
         raise NlaicError(f"quality must be 0..100, but got {quality!r}")
-    return round(quality * 10)
+    return round(float(quality) * 10)

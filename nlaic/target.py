@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from itertools import count
 
+from nlaic.arguments import real
 from nlaic.errors import NlaicError
 from nlaic.integer import QUALITIES
 from nlaic.progress import Progress, part
@@ -24,10 +25,13 @@ def target_bytes(bpp: float | None, max_bytes: int | None, size: tuple[int, int]
     """
     if bpp is not None and max_bytes is not None:
         raise NlaicError("give bpp or max_bytes, not both")
-    for target in (bpp, max_bytes):
-        if target is not None and not 0 < target < math.inf:
-            raise NlaicError(f"a target must be above 0 and finite, but got {target}")
-    return max_bytes if bpp is None else int(min(bpp, MOST_BPP) * size[0] * size[1] / 8)
+    if bpp is None and max_bytes is None:
+        return None
+    name, given = ("max_bytes", max_bytes) if bpp is None else ("bpp", bpp)
+    target = real(name, given)
+    if not 0 < target < math.inf:
+        raise NlaicError(f"a target must be above 0 and finite, but got {given}")
+    return int(target) if bpp is None else int(min(target, MOST_BPP) * size[0] * size[1] / 8)
 
 
 def unmet(limit: int, smallest: bytes) -> NlaicError:

@@ -1,6 +1,6 @@
 """The block grid: cutting a picture into independent blocks, padding them, and which of them a region needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -78,9 +78,10 @@ def region_box(region: tuple[int, int, int, int] | None, width: int, height: int
     """
     if region is None:
         return 0, 0, width, height
-    if len(region) != 4 or not all(isinstance(number, Integral) for number in region):
+    numbers = tuple(region) if isinstance(region, Iterable) else ()
+    if len(numbers) != 4 or not all(isinstance(number, Integral) for number in numbers):
         raise NlaicError(f"region must be four whole numbers X,Y,W,H, but got {region}")
-    x, y, w, h = region
+    x, y, w, h = map(int, numbers)
     if not (0 <= x < x + w <= width and 0 <= y < y + h <= height):
         raise NlaicError(f"region X,Y,W,H must be inside the picture of {width}x{height} and not empty, got {region}")
     return x, y, x + w, y + h

@@ -39,7 +39,7 @@ class TorchEngine:
         if self.execution.threads:
             torch.set_num_threads(self._threads)
         self.net = load_network(weights).to(self.device)
-        self.precision = self._precision()
+        self.precision = find_precision(self.execution.precision, self.device)
         last = self.precision != "fp32" if self.execution.channels_last is None else self.execution.channels_last
         self.memory_format = torch.channels_last if last else torch.contiguous_format
         for network in (self.net.g_a, self.net.g_s):
@@ -132,17 +132,21 @@ class TorchEngine:
         """g_s, or the one between it and the second decoder: their weights mixed (the second began as the first)."""
         if not realism or not self._perceptual:
             return self._transforms["synthesis"]
-        if self._mixed[0] != realism:
+        known, decoder = self._mixed  # looked at once: another thread may put another there
+        if known != realism:
             mixed = copy.deepcopy(self.net.g_s)
             for name, value in mixed.state_dict().items():
                 value.copy_(value.lerp(self._perceptual[name], realism).half())  # as stored weights are
-            self._mixed = (realism, Synthesis(mixed))
-        return self._mixed[1]
+            decoder = Synthesis(mixed)
+            self._mixed = (realism, decoder)
+        return decoder
 
-    def _precision(self) -> str:
-        if self.execution.precision == "auto":
-            return "bf16" if bf16_is_faster(self.device.type) else "fp32"
-        return self.execution.precision
+
+def find_precision(precision: str, device: torch.device) -> str:
+    """`auto` as fp32 or bf16, whichever is faster on a device now: near a draw it may be another one the next time."""
+    if precision == "auto":
+        return "bf16" if bf16_is_faster(device.type) else "fp32"
+    return precision
 
 
 class TorchFilter:

@@ -41,7 +41,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -256,14 +256,22 @@ def find_weights(name: str | Path) -> Weights:
     Raises:
         NlaicError: if there are none, or a file is not what it must be.
     """
+    return read_weights(locate_weights(name))
+
+
+def locate_weights(name: str | Path) -> Path:
+    """The file that `find_weights` reads."""
+    if not isinstance(name, (str, Path)):
+        raise NlaicError(f"weights are named by a str or a Path, but got {name!r}")
     path = Path(name)
     if path.suffix == SUFFIX or (isinstance(name, Path) and path.is_file()):
-        return read_weights(path)
+        return path
     for candidate in _candidates():
         if str(name) in (candidate.stem.rpartition("-")[0], candidate.stem):
-            return read_weights(candidate)
-    if path.is_file():
-        return read_weights(path)
+            return candidate
+    with suppress(OSError):  # names that no file can have
+        if path.is_file():
+            return path
     raise NlaicError(f"no weights named {str(name)!r} in {_places()}; a path to a {SUFFIX} file will do too")
 
 

@@ -33,6 +33,13 @@ def batch(*pictures: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).float() / 255
 
 
+@pytest.fixture(autouse=True)
+def _nobody(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without weights of their own: what ships is what is found."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "nobody"))
+    monkeypatch.delenv("NLAIC_WEIGHTS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained, small `light` with its starting values measured, exported."""
@@ -53,8 +60,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def codec(tiny_model: Path) -> Codec:
-    """`tiny_model` on one thread of the processor."""
-    return load(str(tiny_model), device="cpu", threads=1)
+    """`tiny_model` on one thread of the processor, in the arithmetic that every processor has."""
+    return load(str(tiny_model), device="cpu", threads=1, precision="fp32")
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ DAMAGED = {
     "16 bits": (grey_png(64, 64, depth=16), "must be grey of 1 or 8 bits, got 16"),
     "interlaced": (grey_png(64, 64, interlace=1), "must be grey"),
     "truncated": (grey_png(64, 64)[:-30], "damaged"),
+    "too many rows": (grey_png(64, 64, rows=bytes(66 * 65)), "too few or too many"),
     "too few rows": (grey_png(64, 64, rows=bytes(65)), "damaged"),
     "two headers": (
         grey_png(64, 64)[:33] + grey_png(32, 32)[8:33] + grey_png(64, 64)[33:],
@@ -140,6 +141,31 @@ DAMAGED = {
     "pieces behind the end": (grey_png(64, 64)[:-12] + b"\0\0\0\1IDATx\0\0\0\0" * 600_000, "damaged"),
     "no zlib": (grey_png(64, 64).replace(b"\x78\x9c", b"\0\0"), "damaged"),
 }
+
+
+def test_pixels_without_end_are_not_unpacked(codec, monkeypatch):
+    """Half a gigabyte of zeros in half a megabyte: what is unpacked is a little more than the picture has."""
+    file = container.unpack(codec.compress(smooth_picture(64, 64), 50, effort=1))
+    bomb = grey_png(64, 64, rows=bytes(1 << 29))
+    data = container.pack(file.header, [file.block(0)], {container.ALPHA: bomb})
+    unpacked = []
+
+    class Counting:
+        def __init__(self):
+            self.stream = decompressobj()
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+        def decompress(self, *given):
+            unpacked.append(len(piece := self.stream.decompress(*given)))
+            return piece
+
+    decompressobj = zlib.decompressobj
+    monkeypatch.setattr("nlaic.alpha.zlib.decompressobj", Counting)
+    with pytest.raises(nlaic.FormatError, match="too few or too many"):
+        codec.decompress(data)
+    assert 64 * 65 < sum(unpacked) < 1 << 20
 
 
 @pytest.mark.parametrize("case", DAMAGED)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import nlaic
 from nlaic.container import Header, pack, unpack
+from nlaic.rates import rate_at
+from nlaic.tiles import Grid
 from tests.conftest import smooth_picture
 from tests.test_container import HUGE, MOST, crc
 
@@ -183,3 +185,9 @@ def test_what_is_repaired_is_refused_or_has_its_one_form(codec, data, draw):
     changed = pack(header, [*payloads[:number], bytes(payload), *payloads[number + 1 :]])
     salvaged = codec.salvage(changed)
     assert salvaged.blocks in ((), (number,)) and salvaged.picture.size == SIZE
+    if salvaged.blocks:
+        return
+    rate = rate_at(codec.weights.tensors, header.quality)
+    size = Grid(header.width, header.height, header.block).padded_size(number)
+    s = codec.decode_symbols(bytes(payload), rate, *size)
+    assert codec.coder.encode(s.z_hat, rate.z_index, s.r, s.index) == bytes(payload)

@@ -79,3 +79,22 @@ def test_noise(place, noise, cut):
     for change in (upright, without_orientation):
         with suppress(ValueError):
             assert len(change(data)) <= len(data)
+
+
+def test_pixels_of_an_uncompressed_thumbnail_go_too():
+    """It stands in strips, which have tags of their own; here behind the last directory, with a note behind them."""
+    pixels, note = bytes(range(1, 241)) * 4, b"a note that stays"
+    first_end = 8 + 2 + 24 + 4
+    second = struct.pack("<H", 2) + struct.pack("<HHIIHHII", 0x0111, 4, 1, first_end + 30, 0x0117, 4, 1, len(pixels))
+    head = b"II*\0" + struct.pack("<IH", 8, 2) + struct.pack("<HHIHHHHI4s", 0x0112, 3, 1, 6, 0, 0x0131, 2, 4, b"us!\0")
+    data = head + struct.pack("<I", first_end) + second + bytes(4) + pixels + note
+    kept = upright(data)
+    assert kept.endswith(bytes(len(pixels)) + note) and len(kept) == len(data)
+
+
+def test_what_a_thumbnail_claims_among_what_is_kept_stays():
+    """Its pixels are said to lie in the first directory's texts."""
+    whole = bytearray(camera_exif(1)[6:])
+    place = whole.index(b"Maker of cameras")
+    struct.pack_into("<I", whole, whole.index(struct.pack("<HHI", 0x0201, 4, 1)) + 8, place)
+    assert b"Maker of cameras" in upright(bytes(whole))

@@ -92,6 +92,29 @@ def test_float_sums_are_exact_at_the_extremes():
     assert sums[0, 0, 1] == 2
 
 
+def test_float_sums_are_exact_just_beyond_what_float32_holds():
+    """Between 2^24 and 2^25 float32 holds even numbers alone."""
+    inputs = 2**24 // (255 * 127) + 2
+    layer = IntegerLayer(np.full((1, inputs, 1, 1), 127, np.int8), np.zeros(1, np.int32), np.ones(1, np.int32))
+    levels = np.full((1, 2, inputs), 255, np.uint8)
+    levels[0, 1, 0] = 254
+    expected = [255 * 127 * inputs, 255 * 127 * inputs - 127]
+    assert 2**24 < expected[1] < 2**25 and {n % 2 for n in expected} == {0, 1}
+    assert layer.accumulate(levels)[0, :, 0].tolist() == expected
+
+
+def test_the_bias_counts_as_what_could_leave_the_accumulator():
+    weight = np.full((1, 7300, 3, 3), 127, np.int8)  # 2,127,675,... of 2^31
+    room = 2**31 - 255 * 127 * 7300 * 9
+    for bias, allowed in ((room - 1, True), (-room, False), (room, False)):
+        arrays = weight, np.array([bias], np.int32), np.ones(1, np.int32)
+        if allowed:
+            IntegerLayer(*arrays)
+        else:
+            with pytest.raises(FormatError, match=r"2\^31"):
+                IntegerLayer(*arrays)
+
+
 def test_sums_that_could_leave_the_accumulator_are_refused_at_load():
     with pytest.raises(FormatError, match=r"2\^31"):
         IntegerLayer(np.full((1, 8000, 3, 3), 127, np.int8), np.zeros(1, np.int32), np.ones(1, np.int32))

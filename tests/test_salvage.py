@@ -117,6 +117,23 @@ def test_sections_and_bytes_behind_the_end(codec, data, decoded):
     assert ["section 112" in salvaged.damage[0], "4 bytes follow" in salvaged.damage[1]] == [True, True]
 
 
+def test_a_section_that_is_needed_and_not_known_is_no_damage(codec, data):
+    """Without it the picture would be another one."""
+    file = unpack(data)
+    other = container.pack(file.header, [file.block(n) for n in range(9)], {0xF0: b"something"})
+    for changed in (other, other.replace(b"something", b"samething")):
+        with pytest.raises(nlaic.FormatError, match="section 240 is required, but this program does not know it"):
+            codec.salvage(changed)
+
+
+def test_blocks_that_cannot_be_there_are_not_counted_on(codec, data):
+    """Every block has a byte at least in the table: a header that says otherwise is refused, salvage or not."""
+    header = container.Header(1 << 20, 1 << 9, codec.weights.model_id, 500, (64, 64))
+    whole = container.pack(header, [b""] * header.blocks)
+    with pytest.raises(nlaic.FormatError, match="number of blocks must be at most"):
+        codec.salvage(whole[:60])
+
+
 def test_a_payload_that_no_encoder_writes_is_damaged_though_its_checksum_is_right(codec, data, decoded):
     file = unpack(data)
     blocks = [file.block(n) for n in range(9)]

@@ -5,6 +5,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -43,6 +44,23 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
     for data in (b"first", b"second"):
         write_whole(tmp_path / "a", data)
         assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", data)]
+
+
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
+    told, fsync, replace = [], os.fsync, Path.replace
+
+    def synced(descriptor):
+        told.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def renamed(self, target):
+        told.append("name")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_whole(tmp_path / "a", b"all of it")
+    assert told == ["file", "name", "folder"]
 
 
 def test_who_may_read_it_stays_as_it_was(tmp_path):

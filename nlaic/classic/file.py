@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from nlaic.picture import normalized
 from nlaic.sections import alpha_of, completed, sections_of
 from nlaic.target import target_bytes
 from nlaic.tiles import region_box
-from nlaic.weights import read_weights
 
 if TYPE_CHECKING:
     from nlaic.classic.restore import Restorer
@@ -162,7 +160,7 @@ class BaseDecoder:
 
     Args:
         execution: how filters run.
-        model: file of the filter's weights; None: those that the file names.
+        model: name of the filter, or the file of its weights; None: those that the file names.
         filtered: whether filters run at all.
     """
 
@@ -171,6 +169,10 @@ class BaseDecoder:
     def __init__(self, execution: Execution | None = None, model: str | None = None, filtered: bool = True) -> None:
         self.execution, self.model, self.filtered = execution or Execution(), model, filtered
         self._filters: dict[bytes, Restorer] = {}
+
+    def __reduce__(self) -> tuple[type["BaseDecoder"], tuple[Execution, str | None, bool]]:
+        """In another process filters are opened anew."""
+        return BaseDecoder, (self.execution, self.model, self.filtered)
 
     @property
     def name(self) -> str:
@@ -200,7 +202,7 @@ class BaseDecoder:
         pixels = decoded_pixels(section, (header.width, header.height))
         if section.filter and self.filtered:
             level = section.base.level(header.quality / 10)
-            pixels = self._filter(header.model_id).restore(pixels, level)
+            pixels = self._filter(header.model_id, section.base.name).restore(pixels, level)
         picture = cut(Image.fromarray(pixels), wanted)
         return completed(picture, alpha_of(file, wanted), file)
 
@@ -211,12 +213,12 @@ class BaseDecoder:
         except FormatError as error:
             raise FormatError(f"{error}; of a picture in one stream nothing can be salvaged in parts") from error
 
-    def _filter(self, model_id: bytes) -> "Restorer":
+    def _filter(self, model_id: bytes, base: str) -> "Restorer":
         from nlaic.classic.restore import Restorer
-        from nlaic.classic.weights import check_filter, find_filter_by_id
+        from nlaic.classic.weights import check_filter, find_filter, find_filter_by_id
 
         if model_id not in self._filters:
-            weights = read_weights(Path(self.model)) if self.model else find_filter_by_id(model_id)
+            weights = find_filter(self.model, base) if self.model else find_filter_by_id(model_id)
             check_filter(weights)
             if weights.model_id != model_id:
                 got = weights.model_id.hex()

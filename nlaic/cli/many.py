@@ -5,7 +5,7 @@ The command reads the pictures and writes the files; workers see bytes alone, an
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import BytesIO
 from time import perf_counter
@@ -57,7 +57,7 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
     from nlaic.engine import Execution
     from nlaic.weights import find_weights
 
-    settings = Settings(find_weights(args.model), Execution(**execution(args) | {"threads": 1}), options)
+    settings = Settings(find_weights(args.model), _alike(Execution(**execution(args) | {"threads": 1})), options)
     failed: list[Job] = []
 
     def fail(job: Job, error: BaseException) -> None:
@@ -102,6 +102,15 @@ def compress_one(settings: Settings, task: Task) -> Outcome:
     except (*FAILURES, RuntimeError) as error:
         return Outcome(notes=tuple(notes), problem=reason(failure(error)))
     return Outcome(data, image.size, perf_counter() - start, tuple(notes))
+
+
+def _alike(execution: "Execution") -> "Execution":
+    """What runs alike in every worker: torch's precision is chosen here, once."""
+    if execution.chosen() != "torch":
+        return execution
+    from nlaic.torch_engine import find_device, find_precision
+
+    return replace(execution, precision=find_precision(execution.precision, find_device(execution.device)))
 
 
 @lru_cache(maxsize=1)
