@@ -35,7 +35,8 @@ def batch(*pictures: Image.Image) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _nobody(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without weights of their own: what ships is what is found."""
+    """A user without weights of their own, whose terminal is as wide as it is: what ships is what is found."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "nobody"))
     monkeypatch.delenv("NLAIC_WEIGHTS", raising=False)
 

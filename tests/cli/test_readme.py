@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,15 @@ def test_every_line_of_the_pages_composes(command, words):
     overrides = [one_job(word) for word in words if "=" in word and not word.startswith("hydra")]
     with initialize_config_dir(str(resource_folder("conf")), version_base="1.3"):
         assert compose(command.removeprefix("nlaic-"), overrides)
+
+
+def plain_lines():
+    """Every other command's line in code on any page."""
+    for text in (page.read_text().replace("\\\n", " ") for page in (README, *PAGES)):
+        yield from re.findall(r"^(nlaic-(?:compress|decompress|info|export|jpeg|restore) .*)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", sorted(set(plain_lines())))
+def test_every_line_of_the_pages_is_understood(line):
+    name, *words = shlex.split(line, comments=True)
+    assert import_module(f"nlaic.cli.{name.removeprefix('nlaic-')}").make_parser().parse_args(words)
