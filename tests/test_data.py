@@ -124,17 +124,18 @@ def test_held_out_pictures_are_apart(folder, tmp_path):
 
 
 def test_of_a_tree_only_its_pictures_are_learned(folder, tmp_path):
-    """Not what a run below it has drawn, nor links that lead nowhere; and a map that was cleaned away is made again."""
-    before = load_pictures(folder, tmp_path / "memory", without=folder / "run")
-    (folder / "run" / "grids").mkdir(parents=True)
-    smooth_picture(768, 256).save(folder / "run" / "grids" / "0000100.png")
+    """Not what runs below it have drawn, nor links that lead nowhere; and a map that was cleaned away is made again."""
+    before = load_pictures(folder, tmp_path / "memory")
+    for name in ("grids", "logs"):
+        (folder / "run" / "rd" / name).mkdir(parents=True)
+    smooth_picture(768, 256).save(folder / "run" / "rd" / "grids" / "0000100.png")
     (folder / "gone.jpg").symlink_to(tmp_path / "none.jpg")
-    after = load_pictures(folder, tmp_path / "memory", without=folder / "run")
+    after = load_pictures(folder, tmp_path / "memory")
     assert after.shapes == before.shapes
     assert sorted(after.unreadable) == sorted([*before.unreadable, str(folder / "gone.jpg")])
     for file in (tmp_path / "memory").glob("*.u8"):
         file.unlink()
-    assert np.array_equal(load_pictures(folder, tmp_path / "memory", without=folder / "run")[1], before[1])
+    assert np.array_equal(load_pictures(folder, tmp_path / "memory")[1], before[1])
 
 
 def test_pictures_that_are_too_small_are_left_out_and_said(folder, tmp_path, capsys):

@@ -26,6 +26,7 @@ from nlaic.whole import replacing, write_whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 AHEAD = 8  # pictures that a process has decoded and nobody has looked at
+GRIDS, LOGS = "grids", "logs"  # folders of a run
 READING = 2  # of pictures, in the names of caches: 2 as `nlaic.picture` reads them
 
 Item = TypeVar("Item")
@@ -76,14 +77,13 @@ class Pictures:
         return replace(self, shapes=kept), replace(self, shapes=held, unreadable=[])
 
 
-def load_pictures(root: Path, cache: Path, workers: int = 2, *, without: Path | None = None) -> Pictures:
+def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
     """Decode a folder tree into a memory map under `cache`, or reuse the one that is there.
 
     Args:
         root: the folder.
         cache: where the memory map lies.
         workers: processes that decode.
-        without: a folder whose pictures are left out, should it be in the tree.
 
     Raises:
         NlaicError: if the folder is missing or holds no picture.
@@ -91,7 +91,7 @@ def load_pictures(root: Path, cache: Path, workers: int = 2, *, without: Path | 
     if not root.is_dir():
         raise NlaicError(f"data: {root} is not a folder")
     found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
-    files = [p for p in found if p.is_file() and not (without and p.resolve().is_relative_to(without.resolve()))]
+    files = [p for p in found if p.is_file() and not _is_drawn(p)]
     if not files:
         raise NlaicError(f"data: no picture in {root} (looked for {', '.join(sorted(SUFFIXES))})")
     stats = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
@@ -104,6 +104,11 @@ def load_pictures(root: Path, cache: Path, workers: int = 2, *, without: Path | 
         raise NlaicError(f"data: none of the {len(files)} pictures in {root} can be read")
     unreadable += [str(p) for p in found if not p.is_file()]  # links that lead nowhere
     return Pictures(np.memmap(pixels, np.uint8, "c"), [tuple(s) for s in shapes], unreadable)
+
+
+def _is_drawn(file: Path) -> bool:
+    """Whether a picture is what a run of training has drawn: they stand beside its logs, which may be in the tree."""
+    return file.parent.name == GRIDS and (file.parent.parent / LOGS).is_dir()
 
 
 def in_turn(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

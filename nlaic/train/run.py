@@ -18,7 +18,7 @@ from nlaic.errors import NlaicError
 from nlaic.nets.precision import bf16_is_faster
 from nlaic.train import jpeg_stage
 from nlaic.train.callbacks import Checkpoint, Divergence, Progress, StopAtBudget
-from nlaic.train.data import Pictures, load_pictures
+from nlaic.train.data import GRIDS, LOGS, Pictures, load_pictures
 from nlaic.train.filters import FilterReport, coded_pictures, restoration
 from nlaic.train.objectives import Objective
 from nlaic.train.outcome import exported, write
@@ -52,12 +52,12 @@ def run(config: dict[str, Any]) -> Path | None:
         warnings.filterwarnings("ignore", message)
     plan = make_plan(config)  # what is wrong with the settings is said before any work is done
     folder = Path(config["dir"] or _default_folder(config, plan))
-    loggers = _loggers(config["logger"]["names"], folder / "logs")
+    loggers = _loggers(config["logger"]["names"], folder / LOGS)
     _make("dir", folder)
     torch.set_num_threads(config["threads"])
     for file, digest in plan.distortion.files.items():
         print(f"loss over {file}, SHA-256 {digest}")
-    kept, held_out = _pictures(config, folder)
+    kept, held_out = _pictures(config)
     last = folder / "last.ckpt"
     module = _stage(config, plan, kept, begin=not last.exists())
     report = _report(config, plan, module, held_out, folder)
@@ -99,13 +99,13 @@ def _make(setting: str, folder: Path) -> None:
         raise NlaicError(f"{setting}: cannot make {folder}: {error.strerror}") from error
 
 
-def _pictures(config: dict[str, Any], folder: Path) -> tuple[list[tuple[Pictures, float]], Pictures]:
-    """Those to train on with the weight of each folder, and those held out; nothing that the run itself has drawn."""
+def _pictures(config: dict[str, Any]) -> tuple[list[tuple[Pictures, float]], Pictures]:
+    """Those to train on with the weight of each folder, and those held out."""
     data, folders = config["data"], []
     cache = Path(data["cache"] or user_folder("cache") / "pictures")
     _make("data.cache", cache)
     for root, weight in {data["root"]: 1.0, **(data["mix"] or {})}.items():
-        folders.append((load_pictures(Path(str(root)), cache, without=folder), float(weight)))
+        folders.append((load_pictures(Path(str(root)), cache), float(weight)))
         for name in folders[-1][0].unreadable:
             print(f"skipped, not readable: {name}")
     kept, held_out = folders[0][0].split(data["holdout"])
@@ -159,7 +159,7 @@ def _report(config: dict[str, Any], plan: Plan, module: Stage, held_out: Picture
         return FilterReport(held_out, minutes)
     seams = plan.stage == "boundary"
     looked_at = 0 if plan.stage == "discriminator" else 6  # it leaves what is decoded as it was
-    effort, grids = config["stage"].get("effort", 1), folder / "grids"
+    effort, grids = config["stage"].get("effort", 1), folder / GRIDS
     return CodecReport(
         held_out, minutes, lambda: exported(module, config, plan), grids, effort, seams=seams, pictures=looked_at
     )
