@@ -43,7 +43,7 @@ from nlaic.weights import Weights, damage_told, find_by_model_id, find_weights
 BLOCK = (2048, 1024)
 EFFORTS = range(1, 10)
 EFFORT_ROUNDING = 2  # from here on symbols are rounded by what they cost
-REALISM = 0.9  # of pictures for people to look at: texture without the dots that 1 puts around edges
+REALISM = 0.95  # of pictures for people to look at: texture without the dots that 1 puts around edges
 CLOSE = 0.98  # where y is searched for, a share of a target that needs no further try
 
 
