@@ -44,7 +44,7 @@ def test_a_run_goes_there_and_comes_back(words, tmp_path):
         torch.testing.assert_close(here["state_dict"][name], value, atol=1e-4, rtol=1e-3)
     second = [sys.executable, "-m", "nlaic.cli.train", *words, f"dir={runs / 'rd'}"]
     done = subprocess.run(second, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "going on from" in done.stdout, done.stderr[-2000:]
+    assert done.returncode == 0 and "going on from:" in done.stdout, done.stderr[-2000:]
     assert find_weights(str(runs / "rd" / "weights.safetensors")).metadata["training.rd"].startswith("3 steps")
 
 

@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from nlaic.errors import NlaicError
+from nlaic.train.chain import compose_chain
 from nlaic.train.run import run
 from nlaic.train.setup import make_plan
 from nlaic.weights import find_weights
 from tests.runs import SMALL, command, config, short_run
 
 
-def test_a_finished_run_is_exported_again_and_not_trained_on(folder, tmp_path):
+def test_a_finished_run_is_exported_again_and_not_trained_on(folder, tmp_path, capsys):
     first = short_run(folder, tmp_path / "run", 2).read_bytes()
     again = short_run(folder, tmp_path / "run", 2).read_bytes()
+    assert "finished before: " in capsys.readouterr().out
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=False)["nlaic"]["steps"] == 2
     assert again == first
 
@@ -161,3 +163,13 @@ def test_without_a_folder_another_run_has_another_one(folder, tmp_path, monkeypa
     words = [SMALL, f"data.root={folder}", "data.holdout=4", "sampling.batch=1", "sampling.patch=64", "steps=1"]
     places = [run(config(*words, *more)) for more in ([], [], ["loss=mae"], ["model.settings.lambda_max=0.2"])]
     assert places[0] == places[1] and len(set(places)) == 3
+
+
+def test_a_chain_and_a_run_do_not_share_a_folder(folder, tmp_path):
+    words = [SMALL, f"data.root={folder}", "data.holdout=4", "sampling.batch=1", "sampling.patch=64", "steps=1"]
+    run(config(*words, f"dir={tmp_path}/chain/rd"))
+    with pytest.raises(NlaicError, match=r"dir: .*chain holds other runs, .*rd/last.ckpt is one"):
+        run(config(*words, f"dir={tmp_path}/chain"))
+    whole = ["run=light", *words, f"dir={tmp_path}/chain/rd"]
+    with pytest.raises(NlaicError, match=r"last.ckpt is of a run of one stage"):
+        compose_chain(config(*whole), whole, lambda words: config(*words))

@@ -39,7 +39,7 @@ def make_parser() -> command.Parser:
         "--realism",
         type=command.realism,
         metavar="R",
-        help="0 faithful .. 1 natural looking, where the weights hold a second decoder; default: 0.9",
+        help="0 faithful .. 1 natural looking, where the weights hold a second decoder; default: 0.95",
     )
     parser.add_argument(
         "--region", type=command.region, metavar="X,Y,W,H", help="only this part of the picture, in pixels"

@@ -46,6 +46,8 @@ def compose_chain(
     """
     if not config["dir"]:
         raise NlaicError("a chain of stages needs dir=RUN, for a folder for each")
+    if (single := Path(config["dir"]) / "last.ckpt").exists():
+        raise NlaicError(f"dir: {single} is of a run of one stage; a chain needs a folder of its own")
     own = ("dir=", "out=", "start=", "minutes=", "steps=")
     words = [word for word in words if not word.startswith(own)]
     chain = {}

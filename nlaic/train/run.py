@@ -54,6 +54,8 @@ def run(config: dict[str, Any]) -> Path | None:
     folder = Path(config["dir"] or _default_folder(config, plan))
     loggers = _loggers(config["logger"]["names"], folder / LOGS)
     _make("dir", folder)
+    if not (folder / "last.ckpt").exists() and (links := sorted(folder.glob("*/last.ckpt"))):
+        raise NlaicError(f"dir: {folder} holds other runs, {links[0]} is one; give run= to go on with a chain")
     torch.set_num_threads(config["threads"])
     for file, digest in plan.distortion.files.items():
         print(f"loss over {file}, SHA-256 {digest}")
@@ -169,7 +171,9 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
     """Train to the end of the budget, from the checkpoint where there is one."""
     if last.exists():
         try:
-            print(f"going on from {last}, step {_steps(last)}")
+            been = _been(last)
+            over = module.budget.progress(been["seconds"], been["steps"]) >= 1
+            print(f"{'finished before' if over else 'going on from'}: {last}, step {been['steps']}")
         except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
             raise NlaicError(f"{last} is damaged or no checkpoint; remove it or choose another dir=") from error
     try:
@@ -186,9 +190,9 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
         raise
 
 
-def _steps(checkpoint: Path) -> int:
+def _been(checkpoint: Path) -> dict[str, Any]:
     """How far it is; its tensors stay on the disk."""
-    return torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["nlaic"]["steps"]
+    return torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["nlaic"]
 
 
 def _trainer(config: dict[str, Any], loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -10,6 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nlaic.cli.command import check_settings
+from nlaic.cli.decompress import make_parser
+from nlaic.codec import REALISM
 from nlaic.resources import resource_folder
 from tests.cli.conftest import COMMANDS, picture
 
@@ -78,3 +80,9 @@ def plain_lines():
 def test_every_line_of_the_pages_is_understood(line):
     name, *words = shlex.split(line, comments=True)
     assert import_module(f"nlaic.cli.{name.removeprefix('nlaic-')}").make_parser().parse_args(words)
+
+
+def test_the_default_of_realism_is_told_as_it_is():
+    for text in (README.read_text(), make_parser().format_help()):
+        assert re.search(rf"natural looking.*?\b{re.escape(str(REALISM))}\b", text, re.DOTALL)
+        assert f"default: {REALISM}" in " ".join(text.split()) or f"{REALISM} by default" in text
