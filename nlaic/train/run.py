@@ -23,7 +23,7 @@ from nlaic.train.filters import FilterReport, coded_pictures, restoration
 from nlaic.train.objectives import Objective
 from nlaic.train.outcome import exported, write
 from nlaic.train.report import CodecReport, Report
-from nlaic.train.setup import Plan, compile_networks, first_stage, identity, later_stage, make_plan, start_from
+from nlaic.train.setup import Plan, compile_networks, first_stage, later_stage, make_plan, start_from
 from nlaic.train.stages import Budget, Stage
 from nlaic.weights import user_folder
 
@@ -88,7 +88,7 @@ def run(config: dict[str, Any]) -> Path | None:
 def _default_folder(config: dict[str, Any], plan: Plan) -> Path:
     """Of the user's cache, another one for every run."""
     root = str(Path(config["data"]["root"]).resolve())
-    own = json.dumps([identity(config, plan), config["start"], root, config["data"]["mix"]], sort_keys=True)
+    own = json.dumps([plan.identity, config["start"], root, config["data"]["mix"]], sort_keys=True)
     name = f"{config['model']['name']}-{plan.stage}-{hashlib.sha256(own.encode()).hexdigest()[:8]}"
     return user_folder("cache") / "runs" / name
 
@@ -142,8 +142,7 @@ def _stage(config: dict[str, Any], plan: Plan, kept: list[tuple[Pictures, float]
     else:
         objective = later_stage(config["stage"], plan)
     budget = Budget(config["minutes"], config["steps"])
-    own = identity(config, plan)
-    module = Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation, own)
+    module = Stage(objective, kept, plan.sampling, plan.optimisation, budget, plan.augmentation, plan.identity)
     if begin and plan.checkpoint:
         start_from(module, plan.checkpoint)
     if config["compile"]:

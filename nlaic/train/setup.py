@@ -43,27 +43,28 @@ OnFiles = Redecode | Discriminate | Adversarial | Boundary  # what learns from t
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of a configuration as settings, and what `start` names: weights, or a run's checkpoint."""
+    """The parts of a configuration as settings, and what `start` names: weights, or a run's checkpoint.
+
+    `identity` tells the run from others, by names of settings; a checkpoint goes on with its own alone.
+    """
 
     stage: str
     sampling: Sampling
     optimisation: Optimisation
     augmentation: Augmentation
     distortion: Distortion
+    identity: dict[str, Any]
     weights: Weights | None = None
     checkpoint: Path | None = None
 
 
-def identity(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """What tells one run from another, by the names of the settings; a checkpoint goes on with its own alone.
-
-    How long, how fast and on what it learns is not of it, nor where files lie.
-    """
-    groups = {name: config[name] for name in ("model", "stage", "loss") if name != "model" or plan.stage in ALONE}
-    own = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
+def _identity(config: dict[str, Any], weights: Weights | None) -> dict[str, Any]:
+    """How long, how fast and on what a run learns is not of it, nor where files lie."""
+    groups = ("model", "stage", "loss") if config["stage"]["name"] in ALONE else ("stage", "loss")
+    own = {f"{group}.{name}": value for group in groups for name, value in config[group].items()}
     del own["loss.networks"]
-    if plan.weights:
-        own["start"] = hashlib.sha256(plan.weights.to_bytes()).hexdigest()
+    if weights:
+        own["start"] = hashlib.sha256(weights.to_bytes()).hexdigest()
     return own
 
 
@@ -78,13 +79,15 @@ def make_plan(config: dict[str, Any]) -> Plan:
     checkpoint = checkpoint_of(before) if before else None
     if checkpoint and config["stage"]["name"] == "jpeg":
         raise NlaicError(f"start: stage jpeg begins from weights, such as {checkpoint.parent}/weights.safetensors")
+    weights = _weights(before) if before and not checkpoint and config["stage"]["name"] != "jpeg" else None
     return Plan(
         config["stage"]["name"],
         sampling,
         optimisation,
         augmentation,
         settings_from(Distortion, config["loss"], "loss"),
-        _weights(before) if before and not checkpoint and config["stage"]["name"] != "jpeg" else None,
+        _identity(config, weights),
+        weights,
         checkpoint,
     )
 
