@@ -115,14 +115,15 @@ class Codec:
             image: a Pillow picture. Alpha, grey, colour profile, EXIF and XMP are kept, the EXIF orientation is
                 applied, 16 bits become 8, CMYK becomes sRGB, mode F is refused (the table is in `nlaic.picture`).
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
-            bpp: target in bits per pixel: the best quality whose file is not larger.
+            bpp: target in bits per pixel: the best quality whose file is not larger; at efforts 8 and 9 the first that
+                has 98 % of it.
             max_bytes: the same in bytes.
             effort: 1 (fastest) .. 9 (most quality for its bytes): 1 rounds, 2 rounds by what symbols cost, 3 to 7 do
-                it by the error's gradient in 1, 2, 4, 8, 16 rounds, 8 and 9 search in 60 and 200 steps: `nlaic.search`.
+                it by the error's gradient in 1, 2, 4, 8, 16 rounds, 8 and 9 search in 90 and 300 steps: `nlaic.search`.
             block: (width, height) of the independent blocks, multiples of 64.
             strip: leave EXIF and XMP out, and the colour profile: colours are converted to sRGB.
-            progress: called with the share that is done, 0..1; with a target it stops short of 1, and at effort 1 and
-                2 it is not called.
+            progress: called with the share that is done, 0..1; with a target it stops short of 1, and is not called at
+                efforts 1 and 2.
 
         Raises:
             NlaicError: if `image` is no picture, an argument is out of range, a target cannot be met, or there is no
@@ -179,7 +180,7 @@ class Codec:
         boundary_filter: bool = True,
         max_pixels: int = container.MAX_PIXELS,
     ) -> Salvaged:
-        """Decode what is intact of a damaged file, its header included, and fill what is not (`nlaic.patches`).
+        """Decode what is intact of a damaged file whose header is sound, and fill the rest (`nlaic.patches`).
 
         Arguments and errors are those of `decompress`; seams are smoothed if no block is damaged.
         """
@@ -234,12 +235,18 @@ class Codec:
 
     def symbols(self, y: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:
         """Choose the symbols of a block from y in its own units, float32 [C, h, w]."""
-        y = y / rate.step
-        z = (self.engine.hyper_analysis(y) - rate.z_mean) / rate.z_step
-        z_bound = self.coder.z.bounds[rate.z_index][:, None, None]
-        z_hat = np.clip(np.rint(z).astype(np.int32), -z_bound, z_bound)
+        return self.with_side(y, self.side(y, rate), rate, rounding)
+
+    def side(self, y: np.ndarray, rate: Rate) -> np.ndarray:
+        """z in steps, not rounded [Cz, h/4, w/4], of y in its own units."""
+        return (self.engine.hyper_analysis(y / rate.step) - rate.z_mean) / rate.z_step
+
+    def with_side(self, y: np.ndarray, z: np.ndarray, rate: Rate, rounding: Rounding = nearest) -> Symbols:
+        """Choose the symbols of a block from y in its own units and z in steps."""
+        bound = self.coder.z.bounds[rate.z_index][:, None, None]
+        z_hat = np.clip(np.rint(z).astype(np.int32), -bound, bound)
         index = self.scale.indices(z_hat, rate.quality)
-        return self._residuals(y, z_hat, index, self.engine.mean(z_hat * rate.z_step), rate, rounding)
+        return self._residuals(y / rate.step, z_hat, index, self.engine.mean(z_hat * rate.z_step), rate, rounding)
 
     def residuals(self, y: np.ndarray, side: Symbols, rate: Rate, rounding: Rounding = nearest) -> Symbols:
         """Choose r anew from y in its own units, z_hat and the tables as they are in `side`."""

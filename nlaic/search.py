@@ -1,14 +1,16 @@
 """The encoder thinks: symbols chosen by the gradient of the picture's error. The decoder does not know.
 
-Two ways, both with z_hat held at what the plain encoder chose, so that every symbol's table stays:
+Two ways:
 
-- **Rounds** (efforts 3 to 7). The gradient of the squared error at the decoded y_hat says where y should have been:
-  y_hat - gradient / (2 gain), the gain being the squared norm of g_s' Jacobian for a channel. The value aimed at moves
-  a share of the way there and is rounded again by what the symbols cost and what the error weighs
-  (`nlaic.visibility`). Where g_s has a linear shortcut, its transpose stands for the Jacobian's: half the time. It says
-  where to, not how far: the share is small. Every second row of cells also makes up for the mean colour that its
-  neighbours lack: each symbol's own error is small, but rounded alike they cast a colour over a whole sky.
-- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits, squared error and MS-SSIM. Needs torch.
+- **Rounds** (efforts 3 to 7), with z_hat held at what the plain encoder chose, so that every symbol's table stays. The
+  gradient of the squared error at the decoded y_hat says where y should have been: y_hat - gradient / (2 gain), the
+  gain being the squared norm of g_s' Jacobian for a channel. The value aimed at moves a share of the way there and is
+  rounded again by what the symbols cost and what the error weighs (`nlaic.visibility`). Where g_s has a linear
+  shortcut, its transpose stands for the Jacobian's: half the time. It says where to, not how far: the share is small.
+  Every second row of cells also makes up for the mean colour that its neighbours lack: each symbol's own error is
+  small, but rounded alike they cast a colour over a whole sky.
+- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on z, then on y with bits, squared error and MS-SSIM. Needs
+  torch.
 """
 
 from dataclasses import dataclass
@@ -30,22 +32,24 @@ class Plan:
     """What an effort does.
 
     Attributes:
-        steps: of the annealed search.
+        side: steps of the annealed search for z.
+        steps: of that for y.
         rounds: of rounding by the gradient.
     """
 
+    side: int
     steps: int
     rounds: int
 
 
 PLANS = {
-    3: Plan(0, 1),
-    4: Plan(0, 2),
-    5: Plan(0, 4),
-    6: Plan(0, 8),
-    7: Plan(0, 16),
-    8: Plan(60, 0),
-    9: Plan(200, 0),
+    3: Plan(0, 0, 1),
+    4: Plan(0, 0, 2),
+    5: Plan(0, 0, 4),
+    6: Plan(0, 0, 8),
+    7: Plan(0, 0, 16),
+    8: Plan(30, 60, 0),
+    9: Plan(100, 200, 0),
 }
 
 NEIGHBOURS, LESS = 0.2, 0.25  # a cell makes up for NEIGHBOURS / rounds^LESS of the colour that is missing around it
@@ -79,7 +83,7 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
         progress: called with the share that is done, 0..1.
 
     """
-    count, done = plan.steps + plan.rounds, 0
+    count, done = plan.side + plan.steps + plan.rounds, 0
 
     def step_done() -> None:
         nonlocal done
@@ -88,12 +92,15 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
             progress(done / count)
 
     rounding = RateDistortionRounding.of(codec.coder.y, STRENGTH, OUTWARD)
-    chosen, aim = codec.symbols(block.y, rate, rounding), block.y
-    if plan.steps:
-        from nlaic.anneal import anneal
+    if plan.side or plan.steps:
+        from nlaic.anneal import anneal, anneal_side
 
+        z = anneal_side(codec, block, rate, plan.side, step_done)
+        chosen = codec.with_side(block.y, z, rate, rounding)
         aim = anneal(codec, block, rate, chosen, plan.steps, step_done)
         chosen = codec.residuals(aim, chosen, rate)
+    else:
+        aim, chosen = block.y, codec.symbols(block.y, rate, rounding)
     colour = colour_channels(codec.gain)
     for number in range(plan.rounds):
         y_hat = codec.decoded(chosen, rate)

@@ -40,7 +40,9 @@ def loss_of(codec, block, rate, chosen) -> float:
 
 
 @pytest.mark.parametrize("quality", [200, 500, 900])
-@pytest.mark.parametrize("plan", [Plan(0, 1), Plan(0, 6), Plan(25, 2)], ids=["one", "rounds", "annealed"])
+@pytest.mark.parametrize(
+    "plan", [Plan(0, 0, 1), Plan(0, 0, 6), Plan(0, 25, 2), Plan(25, 0, 0)], ids=["one", "rounds", "annealed", "side"]
+)
 def test_it_lowers_the_loss(codec, block, quality, plan):
     rate = rate_at(codec.weights.tensors, quality)
     plain = codec.symbols(block.y, rate)
@@ -55,7 +57,7 @@ def test_the_annealed_search_goes_by_what_the_weights_were_trained_for(codec, bl
     for name, objective in (("squares", Objective(1.0, 0.0)), ("structure", Objective(0.0, 0.1))):
         encoder = copy.copy(codec)
         vars(encoder)["objective"] = objective  # in the place of the cached property
-        chosen = search(encoder, block, rate, Plan(40, 0))
+        chosen = search(encoder, block, rate, Plan(0, 40, 0))
         with torch.inference_mode():
             y_hat = torch.from_numpy(codec.decoded(chosen, rate)).float()[None]
             x_hat = codec.engine.net.g_s(y_hat)[..., : SIZE[0], : SIZE[1]]
@@ -67,11 +69,11 @@ def test_the_annealed_search_goes_by_what_the_weights_were_trained_for(codec, bl
 
 def test_more_rounds_lower_it_further(codec, block):
     rate = rate_at(codec.weights.tensors, 600)
-    losses = [loss_of(codec, block, rate, search(codec, block, rate, Plan(0, rounds))) for rounds in (1, 4, 12)]
+    losses = [loss_of(codec, block, rate, search(codec, block, rate, Plan(0, 0, rounds))) for rounds in (1, 4, 12)]
     assert losses == sorted(losses, reverse=True)
 
 
-@pytest.mark.parametrize("plan", [Plan(0, 3), Plan(8, 1)], ids=["rounds", "annealed"])
+@pytest.mark.parametrize("plan", [Plan(0, 0, 3), Plan(8, 8, 1)], ids=["rounds", "annealed"])
 def test_what_it_chooses_is_decoded(codec, block, plan):
     rate = rate_at(codec.weights.tensors, 500)
     chosen = search(codec, block, rate, plan)
@@ -84,7 +86,7 @@ def test_what_it_chooses_is_decoded(codec, block, plan):
 
 def test_it_chooses_the_same_twice(codec, block):
     rate = rate_at(codec.weights.tensors, 500)
-    first, second = (search(codec, block, rate, Plan(5, 1)) for _ in range(2))
+    first, second = (search(codec, block, rate, Plan(5, 5, 1)) for _ in range(2))
     np.testing.assert_array_equal(first.r, second.r)
 
 
@@ -150,7 +152,7 @@ def test_casts_of_colour_are_smaller(codec, monkeypatch):
 
 def test_progress_grows_to_one(codec, block):
     seen: list[float] = []
-    search(codec, block, rate_at(codec.weights.tensors, 500), Plan(3, 2), seen.append)
+    search(codec, block, rate_at(codec.weights.tensors, 500), Plan(0, 3, 2), seen.append)
     assert seen == sorted(seen)
     assert len(seen) == 5
     assert seen[-1] == 1
@@ -158,7 +160,7 @@ def test_progress_grows_to_one(codec, block):
 
 @pytest.mark.parametrize("effort", [2, 3, 8])
 def test_a_target_holds_at_every_effort(codec, effort, monkeypatch):
-    monkeypatch.setitem(PLANS, 8, Plan(4, 1))
+    monkeypatch.setitem(PLANS, 8, Plan(0, 4, 1))
     seen: list[float] = []
     picture = smooth_picture(200, 140, seed=8)
     assert 0.97 * 4000 <= len(codec.compress(picture, max_bytes=4000, effort=effort, progress=seen.append)) <= 4000
