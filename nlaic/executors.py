@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -113,6 +114,9 @@ def _run_pool(
         except BrokenProcessPool:
             return taken
         finally:
+            if running:  # nobody will ask for these: after Ctrl-C, say
+                for process in multiprocessing.active_children():
+                    process.terminate()
             pool.shutdown(cancel_futures=True)
 
 
@@ -132,7 +136,16 @@ _kept: list[Any] = []  # of a worker process: what it was started with
 
 
 def _keep(shared: Any) -> None:
+    """Begin a worker process: it ends with the one that started it, however that ends."""
     _kept[:] = [shared]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _with_kept(work: Callable[[Any, Any], Result], item: Any) -> Result:

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nlaic.executors import WorkerLostError, run_all
@@ -30,6 +33,20 @@ def die_always(shared: None, item: int) -> int:
 
 def fail(shared: None, item: int) -> int:
     raise ValueError(item)
+
+
+def sleep(folder: str, item: int) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    signal.pause()
+
+
+def numbers(folder: Path) -> list[int]:
+    """Process ids of the workers that sleep."""
+    return [int(path.name) for path in folder.iterdir()]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=60)[1]
 
 
 def test_all_items_once():
@@ -63,3 +80,18 @@ def test_an_item_that_kills_every_worker_is_told_and_the_rest_is_done():
 def test_a_mistake_is_not_hidden():
     with pytest.raises(ValueError, match="0"):
         list(run_all("local", fail, None, [0], 1))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_the_process_that_started_them(how, tmp_path):
+    """At once, with what they were at: none of them would end by itself."""
+    code = (
+        "from nlaic.executors import run_all; from tests.test_executors import sleep\n"
+        f"if __name__ == '__main__': list(run_all('local', sleep, {str(tmp_path)!r}, range(4), 2))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as parent:
+        while len(numbers(tmp_path)) < 2:
+            assert parent.poll() is None
+        workers = [psutil.Process(number) for number in numbers(tmp_path)]
+        parent.send_signal(how)
+        assert gone(workers)

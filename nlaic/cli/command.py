@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from nlaic.ahead import processors
-from nlaic.cli.files import Job, UsageError, is_file, is_stdout
+from nlaic.cli.files import DoneError, Job, UsageError, is_file, is_stdout
 from nlaic.cli.progress import Reporter, StopError, is_terminal, reason, say
 from nlaic.container import MAX_PIXELS
 from nlaic.errors import NlaicError, lacks_memory
@@ -218,10 +218,18 @@ def do_all(jobs: Iterable[Job], work: Callable[[Job], None], report: Reporter) -
             except StopError:
                 raise
             except (*FAILURES, RuntimeError) as error:
-                report.failure(job.name, failure(error))
-                good = False
+                good &= is_done(job, error, report)
             report.finish()
     return good
+
+
+def is_done(job: Job, error: Exception, report: Reporter) -> bool:
+    """Tell what ended a job, and whether its result is there all the same."""
+    if isinstance(error, DoneError):
+        report.note(job.name, str(error))
+        return True
+    report.failure(job.name, failure(error))
+    return False
 
 
 def failure(error: Exception) -> Exception:

@@ -85,18 +85,33 @@ def _target(
     return source.with_name(source.stem + ending + suffix) if source else None
 
 
+class DoneError(NlaicError):
+    """The result of a file in a tree is there; another command may have written it since this one began."""
+
+
 def check_target(target: Path | None, *, force: bool, parents: bool) -> None:
-    """Fail before the work where the result could not be written after it."""
+    """Fail before the work where the result could not be written after it.
+
+    Raises:
+        DoneError: with `parents`, that of a tree, if the result is there.
+        NlaicError: if it cannot be written, or is there.
+    """
     if target is None:
         return
     try:
-        target.exists()
+        there = target.exists()
     except OSError as error:
         raise NlaicError(f"cannot write {target}: {error.strerror or error}") from error
     if target.is_dir():
         raise NlaicError(f"output {target} is a folder")
     if target.is_file() and not force:
-        raise NlaicError(f"output {target} exists: --force overwrites it")
+        raise (
+            DoneError(f"done before: {target}")
+            if parents
+            else NlaicError(f"output {target} exists: --force overwrites it")
+        )
+    if target.is_symlink() and not there and not force:  # in a tree of somebody else's it may lead anywhere
+        raise NlaicError(f"output {target} is a link to what is not there: --force follows it")
     folder = target.parent
     if not parents and not folder.is_dir():
         raise NlaicError(f"output folder {folder} is missing")

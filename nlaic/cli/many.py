@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from nlaic.ahead import processors
-from nlaic.cli.command import FAILURES, execution, failure, still_to_do
+from nlaic.cli.command import FAILURES, execution, failure, is_done, still_to_do
 from nlaic.cli.files import Job, check_target, write_output
 from nlaic.cli.progress import Reporter, StopError, reason, result_line
 from nlaic.errors import NlaicError
@@ -58,11 +58,10 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
     from nlaic.weights import find_weights
 
     settings = Settings(find_weights(args.model), _alike(Execution(**execution(args) | {"threads": 1})), options)
-    failed: list[Job] = []
+    ended: list[bool] = []  # whether what did not go well is there all the same
 
-    def fail(job: Job, error: BaseException) -> None:
-        failed.append(job)
-        report.failure(job.name, error)
+    def end(job: Job, error: Exception) -> None:
+        ended.append(is_done(job, error, report))
         report.finish()
 
     def tasks() -> Iterator[Task]:
@@ -73,7 +72,7 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
                 check_target(job.target, force=args.force, parents=args.recursive)
                 yield Task(job, job.read())
             except FAILURES as error:
-                fail(job, error)
+                end(job, error)
 
     workers = min(args.threads or processors(), len(jobs))
     with report:
@@ -85,8 +84,8 @@ def compress_many(jobs: Sequence[Job], args: argparse.Namespace, options: dict[s
             except StopError:
                 raise
             except FAILURES as error:
-                fail(task.job, error)
-    return not failed
+                end(task.job, error)
+    return all(ended)
 
 
 def compress_one(settings: Settings, task: Task) -> Outcome:

@@ -27,10 +27,13 @@ def say(text: str, stream: TextIO | None) -> None:
     """
     if stream is None:
         return
-    encoding = stream.encoding or "utf-8"
-    line = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", " ".join(text.splitlines()))
-    stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.write(_printable(text, stream.encoding or "utf-8") + "\n")
     stream.flush()
+
+
+def _printable(text: str, encoding: str) -> str:
+    line = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", " ".join(text.splitlines()))
+    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -84,7 +87,7 @@ class Reporter:
     def start(self, name: str) -> None:
         """The file being worked on."""
         if self._bar:
-            self._bar.update(self._task, description=name[-40:])
+            self._bar.update(self._task, description=_printable(name, self._bar.console.encoding)[-40:])
 
     def fraction(self, part: float) -> None:
         """How far the current file is, 0..1."""

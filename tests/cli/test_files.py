@@ -114,6 +114,35 @@ def test_suffix_decides_the_format(suffix, folder, run, stub):
         assert image.format == {"jpg": "JPEG"}.get(suffix, suffix.upper())
 
 
+def test_a_link_to_what_is_not_there_is_not_followed(folder, run, stub):
+    """In somebody else's tree it may lead anywhere."""
+    picture("photos/a.png")
+    Path("photos/a.nlaic").symlink_to("../b.nlaic")
+    line = "compress -r photos"
+    problem = "output photos/a.nlaic is a link to what is not there: --force follows it"
+    assert run(line) == (1, [], [f"nlaic-compress: photos/a.png: {problem}"])
+    assert not Path("b.nlaic").exists()
+    assert run(f"{line} --force")[0] == 0
+    assert Path("b.nlaic").is_file()
+
+
+def test_two_commands_on_one_tree_do_not_fail(folder, run, stub, monkeypatch):
+    """What the other has written since is done."""
+    picture("photos/a.png")
+    picture("photos/b.png")
+    compress = stub.compress
+
+    def beside_another(*arguments, **options):
+        Path("out").mkdir(exist_ok=True)
+        Path("out/b.nlaic").write_bytes(b"of the other")
+        return compress(*arguments, **options)
+
+    monkeypatch.setattr(stub, "compress", beside_another)
+    code, lines, err = run("compress -r photos -o out")
+    assert (code, len(lines), err) == (0, 1, ["nlaic-compress: photos/b.png: note: done before: out/b.nlaic"])
+    assert Path("out/b.nlaic").read_bytes() == b"of the other"
+
+
 def test_force_overwrites_and_quiet_is_quiet(folder, run, stub):
     picture("a.png")
     Path("a.nlaic").write_bytes(b"old")

@@ -66,6 +66,16 @@ def test_nobody_reads_the_lines(line, folder, run, stub, monkeypatch):
     assert (code, err) == (1, [f"nlaic-{line.split()[0]}: cannot write standard output: Broken pipe"])
 
 
+def test_names_do_not_command_the_terminal(folder, run, stub, monkeypatch):
+    for name in ("a", "b"):
+        picture(f"{name}\x1b[31m\nx.png")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    code, _, err = run(["compress", "-r", ".", "-o", "out"])
+    assert code == 0
+    assert "\\x1b[31m x.png" in "".join(err)
+    assert "\x1b[31m" not in "".join(err)
+
+
 @pytest.mark.parametrize(("stdout_too", "lines"), [(True, 0), (False, 2)])
 def test_many_files_on_a_terminal_show_a_bar(stdout_too, lines, folder, run, stub, monkeypatch):
     picture("a.png")
