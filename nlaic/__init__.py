@@ -123,7 +123,7 @@ def _base_decoder(execution: "Execution") -> "BaseDecoder":
 
 
 def _loaded_for(data: bytes, model: str | None, device: str, max_pixels: int) -> "Codec | BaseDecoder":
-    """As `load_for`, kept for the next picture."""
+    """As `load_for`, kept for the next picture, but for a base file with `model`, whose filter is opened each time."""
     from nlaic import codec
     from nlaic.classic.section import has_base
     from nlaic.engine import Execution

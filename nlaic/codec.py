@@ -7,7 +7,12 @@ r = round(y/step - mean) ─ rANS(scale indices) ─► payload ─► container
 back:  file ─► payload ─► z_hat ─► scale indices ─► r ─► y_hat = (r + mean) * step ─ g_s ─► blocks ─► picture
 ```
 What decides how a symbol is decoded is integers alone (`nlaic.integer`, `nlaic.entropy`); mean, context and
-transforms are floats that an `Engine` runs.
+transforms are floats that an `Engine` runs. y "in its own units" is what g_a gives; "in steps" it is divided by
+`Rate.step`, and symbols are 1 apart.
+
+The context makes two passes of a block, whose positions are coloured like a checkerboard: r is chosen everywhere by the
+first mean; the context sees what the first colour is decoded to and corrects the mean of the other colour alone, where
+r is chosen again.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -134,7 +139,7 @@ class Codec:
         most = target_bytes(bpp, max_bytes, picture.size)
         source = Source(picture, Grid(*picture.size, _sides(block)), sections_of(picture, metadata))
         beside = sum(map(len, source.sections.values()))
-        if most is not None and beside >= most:
+        if most is not None and 0 < beside >= most:
             named = "alpha, colour profile, EXIF and XMP"
             raise NlaicError(f"the target of {most} bytes cannot be met: {named} alone have {beside} (see strip)")
         if most is None:
@@ -262,7 +267,7 @@ class Codec:
             r = rounding(y - mean, index, rate.weight)
             return np.clip(r, -bound, bound, out=r)
 
-        first = choose(mean)  # right where the first pass looks; the second pass knows it
+        first = choose(mean)  # of these the context sees the first colour's, whose mean it leaves as it is
         second_mean = self.engine.refine(first + mean, mean)
         return Symbols(z_hat, choose(second_mean), index, (mean, second_mean))
 
@@ -285,7 +290,7 @@ class Codec:
         if effort not in EFFORTS:
             raise NlaicError(f"effort must be 1..9, but got {effort!r}")
         if effort >= EFFORT_TORCH and self.engine.name != "torch":
-            raise NlaicError(f"efforts 8 and 9 need the torch engine: --engine torch ({INSTALL['torch']})")
+            raise NlaicError(f"efforts 8 and 9 need engine torch (--engine torch; {INSTALL['torch']})")
 
     @cached_property
     def objective(self) -> Objective:

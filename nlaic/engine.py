@@ -21,7 +21,7 @@ from nlaic.weights import Weights
 if TYPE_CHECKING:
     from nlaic.graphs import Graphs
 
-EFFORT_TORCH = 8  # from this effort on a picture is searched by gradients, which torch alone has
+EFFORT_TORCH = 8  # from this effort on z and y are annealed (`nlaic.anneal`), which needs torch
 ENGINES = ("auto", "onnx", "openvino", "torch")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -106,9 +106,9 @@ class Execution:
             raise NlaicError(f"threads must be 1 or more, but got {self.threads}")
         beyond = self.device == "cuda" or self.channels_last is not None
         if self.engine == "onnx" and (beyond or self.precision not in ("auto", "fp32")):
-            raise NlaicError("the onnx engine runs on the processor in fp32; use --engine torch")
+            raise NlaicError("the onnx engine runs on the processor in fp32; use torch")
         if self.engine == "openvino" and beyond:
-            raise NlaicError("the openvino engine runs on the processor; use --engine torch")
+            raise NlaicError("the openvino engine runs on the processor; use torch")
 
     def chosen(self) -> str:
         """The engine: `onnx`, `openvino` or `torch`."""
