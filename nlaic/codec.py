@@ -290,7 +290,7 @@ class Codec:
         if effort not in EFFORTS:
             raise NlaicError(f"effort must be 1..9, but got {effort!r}")
         if effort >= EFFORT_TORCH and self.engine.name != "torch":
-            raise NlaicError(f"efforts 8 and 9 need engine torch (--engine torch; {INSTALL['torch']})")
+            raise NlaicError(f"efforts 8 and 9 need the torch engine (--engine torch; {INSTALL['torch']})")
 
     @cached_property
     def objective(self) -> Objective:
