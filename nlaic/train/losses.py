@@ -12,11 +12,9 @@ from nlaic.errors import NlaicError
 from nlaic.nets.ms_ssim import MsSsim
 from nlaic.train.perceptual import Pretrained, dists_files, find, load_dists, load_lpips, lpips_files
 
-WITHOUT_NETWORK = ("mse", "mae", "ms_ssim", "grid", "blockiness", "flat", "colour")
 LPIPS = {"lpips_alex": "alex", "lpips_squeeze": "squeeze", "lpips_vgg": "vgg"}
 GRIDS = (8, 16)  # sides of the transform's blocks; those that a patch has no room for do not count
 DISTS = {"dists": 5, **{f"dists_{k}": k for k in (1, 2, 3, 4)}}
-TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
 LEAST_WINDOW = 32  # pixels; below that nothing is left behind the strides of the networks
 SMALL = 1e-5  # distortion that nobody sees: the squared error of 50 dB
 
@@ -110,6 +108,18 @@ class ColourError(nn.Module):
         return F.avg_pool2d(x_hat - x, side).square().flatten(1).mean(1)
 
 
+WITHOUT_NETWORK: dict[str, type[nn.Module]] = {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "ms_ssim": MsSsim,
+    "grid": GridError,
+    "blockiness": Blockiness,
+    "flat": FlatError,
+    "colour": ColourError,
+}
+TERMS = (*WITHOUT_NETWORK, *LPIPS, *DISTS)
+
+
 class Distortion(nn.Module):
     """scale * sum of weight * distance, a value a sample, for pictures in 0..1.
 
@@ -201,18 +211,6 @@ def network_files(name: str) -> tuple[Pretrained, ...]:
 
 
 def _distance(name: str, networks: str | None) -> nn.Module:
-    if name == "mse":
-        return MeanSquaredError()
-    if name == "mae":
-        return MeanAbsoluteError()
-    if name == "ms_ssim":
-        return MsSsim()
-    if name == "grid":
-        return GridError()
-    if name == "blockiness":
-        return Blockiness()
-    if name == "flat":
-        return FlatError()
-    if name == "colour":
-        return ColourError()
+    if name in WITHOUT_NETWORK:
+        return WITHOUT_NETWORK[name]()
     return load_lpips(LPIPS[name], networks) if name in LPIPS else load_dists(DISTS[name], networks)
