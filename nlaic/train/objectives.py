@@ -1,4 +1,4 @@
-"""What the four stages of training minimise. Each knows its networks and nothing of steps, clocks and files."""
+"""What the stages of training a codec minimise. Each knows its networks and nothing of steps, clocks and files."""
 
 import copy
 import math

@@ -94,7 +94,7 @@ class CodecReport(Report):
     """Held-out pictures through real files, and a grid to see.
 
     Args:
-        held_out: pictures to code, where an entropy coder is installed.
+        held_out: pictures to code.
         minutes: between two lines.
         snapshot: makes weights of what the run has learned so far.
         folder: for the grids.
