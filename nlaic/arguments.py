@@ -41,6 +41,17 @@ def real(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_least(settings: object, group: str, least: float, *names: str) -> None:
+    """Whether settings are at least so much.
+
+    Raises:
+        NlaicError: for the first that is less, or no number.
+    """
+    for name in names:
+        if not (value := getattr(settings, name)) >= least:
+            raise NlaicError(f"{group}.{name} must be at least {least}, but got {value}")
+
+
 def check_arguments(kind: type, values: Mapping[str, Any], group: str) -> None:
     """Whether a class takes these arguments.
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nlaic.errors import NlaicError
 from nlaic.nets.layers import RGB_TO_YCBCR, dct_coefficients, dct_kernels, from_blocks, to_blocks
-from nlaic.nets.light import Lap, LightSettings, build_light, start_light
+from nlaic.nets.light import BAND_EDGES, LEAST_LUMA, Lap, LightSettings, build_light, start_light
 from nlaic.nets.paper import NonLocal, PaperSettings, PlainBlock, build_paper
 from nlaic.nets.vae import HyperpriorVAE, Rates, first_pass, gaussian_bits, logistic_bits
 
@@ -81,6 +82,18 @@ def test_paper_widths_and_settings():
     assert (net.rates.log_step == 0).all() and net.context is None  # steps of 1 at the start
 
 
+@pytest.mark.parametrize(
+    ("name", "least"), [("main", 2), ("outer", 1), ("hyper_wide", 2), ("hyper", 1), ("anchors", 1)]
+)
+def test_paper_widths_have_a_least(name, least):
+    values = {"main": 4, "outer": 4, "hyper_wide": 4, "hyper": 4}
+    net = build_paper(PaperSettings(**{**values, name: least})).eval()
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, 64, 64), torch.zeros(1))["x_hat"].shape == (1, 3, 64, 64)
+    with pytest.raises(NlaicError, match=f"settings.{name} must be at least {least}, but got {least - 1}"):
+        PaperSettings(**{**values, name: least - 1})
+
+
 def test_paper_trains():
     torch.manual_seed(0)
     net = build_paper(SMALL_PAPER)
@@ -103,6 +116,16 @@ def test_plain_block_is_the_papers():
 
 
 # --- the untrained `light`
+
+
+def test_the_fewest_coefficients_leave_no_band_empty():
+    radii = sorted(math.hypot(u, v) for u in range(16) for v in range(16))
+    assert radii[LEAST_LUMA - 2] < BAND_EDGES[-1] <= radii[LEAST_LUMA - 1]
+    settings = LightSettings(LEAST_LUMA, 1, ((1, 0), (1, 0)), ((1, 0), (1, 0)), context=1, fine=1, anchors=1)
+    net = build_light(settings)
+    start_light(net, settings, [smooth_pictures(1)])
+    with torch.no_grad():
+        assert net(smooth_pictures(2), torch.zeros(2))["x_hat"].isfinite().all()
 
 
 def test_started_light_is_a_codec(started):
@@ -246,7 +269,7 @@ def test_an_orthogonal_lap_is_undone_by_its_transpose():
 @pytest.fixture(scope="module")
 def with_context() -> HyperpriorVAE:
     torch.manual_seed(0)
-    net = build_light(LightSettings(luma=12, chroma=4, context=8)).eval()
+    net = build_light(LightSettings(luma=84, chroma=4, context=8)).eval()
     assert net.context is not None
     with torch.no_grad():
         for p in net.context.parameters():
@@ -262,14 +285,14 @@ def test_first_pass_is_a_checkerboard():
 
 @torch.no_grad()
 def test_second_pass_values_never_reach_a_mean(with_context):
-    y_hat, mean = torch.randn(2, 20, 6, 10), torch.randn(2, 20, 6, 10)
+    y_hat, mean = torch.randn(2, 2, 92, 6, 10)
     changed = torch.where(first_pass(mean), y_hat, y_hat + torch.randn_like(y_hat))
     assert torch.equal(with_context.refine(y_hat, mean), with_context.refine(changed, mean))
 
 
 @torch.no_grad()
 def test_first_pass_means_never_depend_on_y_hat(with_context):
-    mean = torch.randn(2, 20, 6, 10)
+    mean = torch.randn(2, 92, 6, 10)
     first = first_pass(mean).expand_as(mean)
     refined = [with_context.refine(torch.randn_like(mean), mean) for _ in range(2)]
     assert torch.equal(refined[0][first], mean[first]) and torch.equal(refined[1][first], mean[first])

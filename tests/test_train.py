@@ -151,9 +151,16 @@ def test_two_processes_train_what_one_does(folder, tmp_path):
         (["data.root={photos}", "steps=1", "data.flip=abc"], "data.flip must be true or false, but got 'abc'"),
         (["data.root={photos}", "steps=1", "+stage.settings.foo=1"], "stage.settings: stage rd has none"),
         (["data.root={photos}", "steps=1", "sampling.patch=64", "model.settings.luma=abc"], "model.settings.luma must"),
-        (
-            ["data.root={photos}", "steps=1", "model.settings.luma=300"],
-            "model.settings.luma must be 1..256, but got 300",
+        *(
+            (["data.root={photos}", "steps=1", f"model.settings.{setting}"], f"model.settings.{message}")
+            for setting, message in (
+                ("luma=300", "luma must be 84..256, but got 300"),
+                ("luma=83", "luma must be 84..256, but got 83"),
+                ("context=0", "context must be at least 1, but got 0"),
+                ("fine=0", "fine must be at least 1, but got 0"),
+                ("analysis=[[64,2],[0,2]]", "analysis: at least 1 channel and 0 blocks, but got"),
+                ("synthesis=[[64,-1],[160,2]]", "synthesis: at least 1 channel and 0 blocks, but got"),
+            )
         ),
         (["data.root={photos}", "steps=1", "model.settings.anchors=0"], "model.settings.anchors must be at least 1"),
         (["data.root={photos}", "steps=1", "model.settings.lambda_min=0"], "0 < lambda_min <= lambda_max, but got 0"),

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nlaic.arguments import check_least
 from nlaic.classic.jpeg.blocks import DCT, PLANE_WEIGHTS, SUBSAMPLINGS, TO_RGB, TO_YCBCR
 from nlaic.errors import NlaicError
 from nlaic.nets.rounding import SharpRound, ThirdOrderRound, largeness
@@ -61,6 +62,7 @@ class JpegSettings:
             raise NlaicError(f"attention must be one of {', '.join(ATTENTIONS)}, but got {self.attention!r}")
         if self.attention == "vgg19" and self.subsampling != "444":
             raise NlaicError("attention vgg19 makes one map for luma and chroma alike: subsampling must be 444")
+        check_least(self, "model.settings", 1, "anchors", "width")
 
     @property
     def lambdas(self) -> tuple[float, float]:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nlaic.arguments import check_least
 from nlaic.errors import NlaicError
 from nlaic.nets.layers import (
     SLOPE,
@@ -39,6 +40,7 @@ from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, HyperpriorVAE, Parts, Ra
 
 BAND_EDGES = (0.5, 2.3, 4.2, 6.5, 9.5)  # radius of a luma coefficient: six bands; Cb and Cr are the other two
 COEFFICIENTS = 16 * 16  # of a block of the transform, each channel
+LEAST_LUMA = 84  # the first in the last band is the 84th: an empty band has no mean
 BANDS = len(BAND_EDGES) + 3
 BRANCH = 0.1  # learned branches of g_a and g_s are scaled by this, so that one learning rate fits all
 ENERGY_FLOOR = 0.05  # in steps: energies below this say nothing, the symbols are all zero
@@ -50,8 +52,8 @@ class LightSettings:
     """Shape of a `light` network; the budget in kMAC a pixel is held by tests/test_complexity.py.
 
     Attributes:
-        luma: coefficients of Y among the channels of y.
-        chroma: coefficients of Cb, and as many of Cr.
+        luma: coefficients of Y among the channels of y, 84 to 256.
+        chroma: coefficients of Cb, and as many of Cr, 1 to 256.
         analysis: (channels, blocks) at 1/8 and at 1/16 in g_a.
         synthesis: the same in g_s.
         context: channels of the two-pass context for the mean.
@@ -72,11 +74,13 @@ class LightSettings:
     lambda_max: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("luma", "chroma"):
-            if not 1 <= (count := getattr(self, name)) <= COEFFICIENTS:
-                raise NlaicError(f"model.settings.{name} must be 1..{COEFFICIENTS}, but got {count}")
-        if self.anchors < 1:
-            raise NlaicError(f"model.settings.anchors must be at least 1, but got {self.anchors}")
+        for name, least in (("luma", LEAST_LUMA), ("chroma", 1)):
+            if not least <= (count := getattr(self, name)) <= COEFFICIENTS:
+                raise NlaicError(f"model.settings.{name} must be {least}..{COEFFICIENTS}, but got {count}")
+        for name, pairs in (("analysis", self.analysis), ("synthesis", self.synthesis)):
+            if any(channels < 1 or blocks < 0 for channels, blocks in pairs):
+                raise NlaicError(f"model.settings.{name}: at least 1 channel and 0 blocks, but got {pairs}")
+        check_least(self, "model.settings", 1, "context", "fine", "anchors")
         if not 0 < self.lambda_min <= self.lambda_max:
             raise NlaicError(
                 f"model.settings: 0 < lambda_min <= lambda_max, but got {self.lambda_min}, {self.lambda_max}"

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nlaic.arguments import check_least
 from nlaic.errors import NlaicError
 from nlaic.nets.layers import zero_init
 from nlaic.nets.scale import ScaleNetwork
@@ -45,7 +46,7 @@ class PaperSettings:
         hyper_wide: channels inside h_a and h_s.
         hyper: channels of z.
         anchors: qualities that own parameters; the paper trains one network for each rate.
-        lambda_: weight on 255^2 MSE against bits per pixel.
+        lambda_: weight on 255^2 MSE against bits per pixel; ours, the paper gives none.
     """
 
     main: int = 192
@@ -53,11 +54,11 @@ class PaperSettings:
     hyper_wide: int = 192
     hyper: int = 128
     anchors: int = 1
-    lambda_: float = 0.0123
+    lambda_: float = 0.0018
 
     def __post_init__(self) -> None:
-        if self.anchors < 1:
-            raise NlaicError(f"model.settings.anchors must be at least 1, but got {self.anchors}")
+        check_least(self, "model.settings", 1, "outer", "hyper", "anchors")
+        check_least(self, "model.settings", 2, "main", "hyper_wide")  # attention halves them
         if self.lambda_ <= 0:
             raise NlaicError(f"model.settings.lambda_ must be above 0, but got {self.lambda_}")
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset, get_worker_info
 
+from nlaic.arguments import check_least
 from nlaic.errors import NlaicError
 from nlaic.picture import read_picture
 from nlaic.whole import replacing, write_whole
@@ -172,8 +173,7 @@ class Augmentation:
             raise NlaicError(f"data.crop must be one of {', '.join(CROPS)}, but got {self.crop!r}")
         if not 0 <= self.reduce <= 1:
             raise NlaicError(f"data.reduce must be 0..1, but got {self.reduce}")
-        if self.align < 1:
-            raise NlaicError(f"data.align must be at least 1, but got {self.align}")
+        check_least(self, "data", 1, "align")
 
     def __call__(self, picture: Tensor, patch: int, rng: np.random.Generator) -> Tensor:
         """A crop [patch, patch, C] of a picture [H, W, C] of uint8, both sides at least `patch`."""

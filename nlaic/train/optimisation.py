@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nlaic.arguments import check_least
 from nlaic.errors import NlaicError
 from nlaic.train.muon import Muon
 
@@ -67,12 +68,9 @@ class Optimisation:
         for name in ("beta1", "hold", "floor", "ema"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise NlaicError(f"optimisation.{name} must be 0..1, but got {value}")
-        for name in ("muon", "adam", "slow", "fast", "scale", "discriminator", "clip", "warmup", "halve_after"):
-            if not getattr(self, name) >= 0:
-                raise NlaicError(f"optimisation.{name} must be at least 0, but got {getattr(self, name)}")
-        for name in ("muon_every", "epoch", "halve_every"):
-            if getattr(self, name) < 1:
-                raise NlaicError(f"optimisation.{name} must be at least 1, but got {getattr(self, name)}")
+        rates = ("muon", "adam", "slow", "fast", "scale", "discriminator")
+        check_least(self, "optimisation", 0, *rates, "clip", "warmup", "halve_after")
+        check_least(self, "optimisation", 1, "muon_every", "epoch", "halve_every")
 
     def factor(self, done: float, step: int, patches: int) -> float:
         """The learning rate over the full one.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from nlaic.arguments import check_least
 from nlaic.errors import NlaicError
 from nlaic.train.data import Augmentation, Batch, Crops, Pictures, SampleNoise, shares
 from nlaic.train.objectives import Objective
@@ -47,9 +48,8 @@ class Sampling:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("patch", 1), ("seed", 0), ("workers", 0)):
-            if (value := getattr(self, name)) < least:
-                raise NlaicError(f"sampling.{name} must be at least {least}, but got {value}")
+        check_least(self, "sampling", 1, "batch", "patch")
+        check_least(self, "sampling", 0, "seed", "workers")
 
 
 class Stage(pl.LightningModule):

@@ -188,6 +188,8 @@ def test_settings_that_make_no_sense():
         JpegSettings("420", attention="vgg19")
     with pytest.raises(NlaicError, match="rounding must be one of"):
         JpegSettings(rounding="up")
+    with pytest.raises(NlaicError, match=r"settings.anchors must be at least 1, but got 0"):
+        JpegSettings(anchors=0)
     with pytest.raises(NlaicError, match="rate must be one of codes, paper"):
         JpegLoss("entropy")
 
