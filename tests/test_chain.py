@@ -1,14 +1,18 @@
 """Every configuration composes and becomes settings; a chain goes from stage to stage and is not run twice."""
 
+from dataclasses import fields
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nlaic.arguments import settings_from
+from nlaic.classic.nets.build import FILTERS, complete
 from nlaic.errors import NlaicError
+from nlaic.nets.build import ARCHITECTURES
+from nlaic.nets.jpeg import JpegSettings
 from nlaic.resources import resource_folder
 from nlaic.train.chain import compose_chain, copy_weights, run_chain
-from nlaic.train.optimisation import Optimisation
+from nlaic.train.checks import check
 from nlaic.train.run import run
 from nlaic.weights import find_weights
 from tests.runs import SMALL
@@ -22,21 +26,42 @@ def composed(*words):
         return compose("train", list(words))
 
 
-@pytest.mark.parametrize("group", ["model", "stage", "loss", "optimisation", "data"])
-def test_every_file_of_a_group_composes(group):
+def plain(words):
+    return OmegaConf.to_container(composed(*words), resolve=True)
+
+
+@pytest.mark.parametrize("group", ["model", "stage", "loss", "optimisation", "data", "trainer", "logger"])
+def test_every_file_of_a_group_becomes_settings(group):
+    """With a stage that has a use for the model, or a model, loss and patch that the stage takes."""
     for file in (CONF / group).glob("*.yaml"):
-        config = composed(f"{group}={file.stem}", "data.root=photos")
-        settings_from(Optimisation, OmegaConf.to_container(config.optimisation), "optimisation")
+        words = {"minutes": "1", "start": "weights", "sampling.patch": "256", "data.root": "photos"}
+        kind = OmegaConf.load(file).get("name")
+        if group == "model":
+            words["stage"] = "jpeg" if kind == "jpeg" else "restore" if kind in FILTERS else "rd"
+        elif group == "stage":
+            words |= {"loss": "hific", "model": {"jpeg": "jpeg", "restore": "restore-light"}.get(kind, "light")}
+        check(plain([f"{name}={value}" for name, value in (words | {group: file.stem}).items()]))
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "model").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_setting_of_a_model_can_be_given(file):
+    """Hydra overrides what a file names, and nothing else."""
+    model = OmegaConf.load(file)
+    if model.name in FILTERS:
+        known = complete(model.name, {})
+    else:
+        known = [field.name for field in fields({**ARCHITECTURES, "jpeg": JpegSettings}[model.name])]
+    assert set(model.settings) == set(known)
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_every_link_of_a_run_composes(name):
-    config = composed(f"run={name}", "data.root=photos")
-    for link in config.links:
-        inner = composed(f"run={name}", "data.root=photos", "links=[]", *link.overrides)
-        stages = ("rd", "discriminator", "adversarial", "boundary", "restore", "jpeg")
-        assert not inner.links and inner.stage.name in stages
-        assert link.get("epochs") or link.get("share")
+def test_every_link_of_a_run_becomes_settings(name):
+    words = [f"run={name}", "data.root=photos", "dir=run", "minutes=60"]
+    config = plain(words)
+    for inner in (compose_chain(config, words, plain) if config["links"] else {name: config}).values():
+        assert not inner["links"]
+        check(inner | {"start": "weights"})
+    assert all(link.get("epochs") or link.get("share") for link in config["links"])
 
 
 def test_the_papers_schedule():
@@ -49,10 +74,6 @@ def test_the_papers_schedule():
     }
     assert (config.sampling.patch, config.optimisation.adam, config.optimisation.epoch) == (256, 5e-5, 600_000)
     assert config.model.name == "nlaic" and config.optimisation.kind == "adam"
-
-
-def plain(words):
-    return OmegaConf.to_container(composed(*words), resolve=True)
 
 
 def small_chain(folder, out, *more):
