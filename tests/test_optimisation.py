@@ -3,12 +3,15 @@
 from itertools import pairwise
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch import nn
+from torch.utils.data import DataLoader
 
 from nlaic.train.muon import Muon, orthogonalise
 from nlaic.train.objectives import lambda_at
 from nlaic.train.optimisation import Optimisation
-from nlaic.train.stages import Budget
+from nlaic.train.stages import Budget, Sampling, Stage
 
 
 @pytest.mark.parametrize("shape", [(30, 90), (90, 30), (16, 16)])
@@ -31,6 +34,44 @@ def test_muon_finds_a_minimum():
         (p - target).square().sum().backward()
         optimiser.step()
     assert (p - target).abs().max() < 0.05
+
+
+class Drift(nn.Module):
+    """A parameter that is drawn to 1, a buffer that counts, and what the parameter was at every step."""
+
+    anchors = 1
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.ParameterDict({"p": nn.Parameter(torch.zeros(()))})
+        self.net.count = nn.Buffer(torch.zeros(()))
+        self.seen = []
+
+    @property
+    def trained(self):
+        return {"net": self.net}
+
+    def losses(self, turn, batch):
+        self.seen.append(self.net["p"].item())
+        self.net.count += 1
+        return {"loss": (self.net["p"] - 1).square()}
+
+
+def test_what_is_exported_is_a_running_mean():
+    """The decay grows from a tenth to `ema`, so that the start is soon forgotten."""
+    objective = Drift()
+    stage = Stage(objective, [], Sampling(), Optimisation("adam", adam=0.1, warmup=1, ema=0.2), Budget(steps=3))
+    batch = {"x": torch.zeros(1, 3, 8, 8), "position": torch.zeros(1), "number": torch.zeros(1, dtype=torch.long)}
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = pl.Trainer(accelerator="cpu", max_steps=3, **quiet)
+    trainer.fit(stage, DataLoader([batch] * 3, batch_size=None))
+    values = [*objective.seen, objective.net["p"].item()]
+    assert len(set(values)) == 4
+    mean = values[0]
+    for value, decay in zip(values[1:], (1 / 10, 2 / 11, 0.2), strict=True):
+        mean = decay * mean + (1 - decay) * value
+    assert stage.mean["net"]["p"].item() == pytest.approx(mean, rel=1e-5)
+    assert stage.mean["net"].count == 3  # buffers are the last
 
 
 def test_budget():
