@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from dataclasses import replace
 from unittest.mock import Mock
 
@@ -21,11 +22,11 @@ from nlaic.nets.light import LightSettings, build_light
 from nlaic.nets.vae import uniform_noise
 from nlaic.rates import rate_at
 from nlaic.tiles import pad
-from nlaic.train import objectives
 from nlaic.train.data import Batch
 from nlaic.train.encoder import Encoder
 from nlaic.train.losses import Distortion
 from nlaic.train.objectives import Adversarial, AdversarialSettings, Boundary, Discriminate, Redecode
+from nlaic.train.outcome import quality_50
 from nlaic.train.run import run
 from nlaic.weights import NOT_IN_ID, find_weights
 from tests.conftest import batch, smooth_picture
@@ -74,9 +75,22 @@ def test_restored_rates_are_those_that_were_exported(middle):
     torch.manual_seed(0)
     net.rates.log_step.add_(torch.linspace(0, 3, 5)[:, None] ** 1.5)
     weights = export(net, "light", settings.to_dict(), settings.lambdas, [batch(smooth_picture(64, 64))], middle=middle)
+    at_50 = net.rates.at(net.rates.log_step, torch.tensor([middle])).flatten()
+    np.testing.assert_allclose(rate_at(weights.tensors, 500).step.ravel(), at_50.exp(), rtol=1e-5)
     restored = restore(weights, 5).rates
     torch.testing.assert_close(restored.log_step, net.rates.log_step, atol=0.05, rtol=0)
     torch.testing.assert_close(restored.log_scale, net.rates.log_scale, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(("least", "position"), [(0.1, 2.5 * math.log(2.8)), (1e-3, 3.5), (0.5, 1.5)])
+def test_quality_50_is_where_the_mean_rate_is_the_one_meant(monkeypatch, least, position):
+    """Two pictures of different rates, whose mean goes from `least` at quality 0 to e^2 times that at 100."""
+    monkeypatch.setattr(
+        "nlaic.train.outcome.estimated_bpp",
+        lambda net, picture, quality: least * float(picture.mean()) * math.exp(quality / 50),
+    )
+    pictures = [np.full((64, 64, 3), level, np.float32) for level in (0.4, 1.6)]
+    assert quality_50(build_light(), pictures) == pytest.approx(position, abs=1e-6)
 
 
 def test_frozen_parts_stay_frozen_whatever_is_asked_for(net, discriminator):
@@ -281,8 +295,7 @@ def test_the_decoder_weighs_qualities_as_the_weights_were_trained(net, x):
         objective, batch = Redecode(net, MSE, line), replace(x, position=torch.full_like(x.position, 1.5))
         losses.append(objective.losses("g_s", batch)["loss"].item())
     weights = [np.exp(-8 + 6 * 1.5 / (net.rates.anchors - 1) + bend / 2) for bend in (0.0, 0.7)]
-    balance = [float(objectives._balance(torch.tensor(weight))) for weight in weights]
-    expected = weights[1] * balance[1] / (weights[0] * balance[0])
+    expected = (weights[1] / weights[0]) ** (1 - 0.35)  # the power that makes all qualities' losses about equal
     assert losses[1] / losses[0] == pytest.approx(expected, rel=1e-3)
 
 
