@@ -1,5 +1,6 @@
 """Shared fixtures: an untrained `light` as a weights file, and pictures made from noise."""
 
+import os
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,15 @@ from PIL import Image
 from nlaic.codec import Codec, load
 from nlaic.picture import open_picture
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Pictures and networks that are no part of the repository: beside it, or in $NLAIC_SHARED.
+SHARED = Path(os.environ.get("NLAIC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+
+
+def at_hand(name: str) -> Path:
+    """A file or folder of SHARED; a test without it is skipped."""
+    if not (path := SHARED / name).exists():
+        pytest.skip(f"needs {path}; $NLAIC_SHARED names another folder for {SHARED}")
+    return path
 
 
 def smooth_picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -93,7 +102,4 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def kodak() -> list[Path]:
     """The Kodak pictures, where they are at hand."""
-    files = sorted((SHARED / "data" / "kodak").glob("*.png"))
-    if not files:
-        pytest.skip("the Kodak pictures are not at hand")
-    return files
+    return sorted(at_hand("data/kodak").glob("*.png"))

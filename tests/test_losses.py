@@ -18,7 +18,7 @@ from nlaic.nets.ms_ssim import MsSsim
 from nlaic.resources import resource_folder
 from nlaic.train.losses import Distortion
 from nlaic.train.perceptual import Dists, L2Pool, load_dists, load_lpips, vgg16
-from tests.conftest import SHARED
+from tests.conftest import at_hand
 
 NETWORKS = {
     "alex": ("alexnet_features.safetensors", models.alexnet),
@@ -106,11 +106,10 @@ def test_taps_are_the_last_activation_of_each_stage():
 
 def test_lpips_with_the_real_network():
     """The value that torchmetrics' documentation gives for ten pairs of noise, seed 42."""
-    if not (SHARED / "weights").is_dir():
-        pytest.skip("the pretrained networks are not at hand")
+    lpips_squeeze = load_lpips("squeeze", str(at_hand("weights")))
     torch.manual_seed(42)
     a, b = torch.rand(10, 3, 100, 100), torch.rand(10, 3, 100, 100)
-    assert load_lpips("squeeze", str(SHARED / "weights"))(a, b).mean() == pytest.approx(0.1005, abs=1e-4)
+    assert lpips_squeeze(a, b).mean() == pytest.approx(0.1005, abs=1e-4)
 
 
 def test_what_was_used_is_known(networks):

@@ -12,10 +12,9 @@ from nlaic.evaluate.codecs import MissingError, _table, parse
 from nlaic.evaluate.metrics import Pair, load
 from nlaic.evaluate.zoo import MODELS, ZooCoder
 from nlaic.weights import Weights, read_weights
-from tests.conftest import SHARED, smooth_picture
+from tests.conftest import at_hand, smooth_picture
 
 OURS = ("light", "nlaic")
-ANCHORS = SHARED / "data" / "anchors-kodak.csv"
 
 
 def opened(name):
@@ -106,7 +105,7 @@ def test_sweeps_and_searches_go_from_small_files_to_large():
 
 @cache
 def anchors():
-    with ANCHORS.open() as file:
+    with at_hand("data/anchors-kodak.csv").open() as file:
         lines = csv.DictReader(line for line in file if not line.startswith("#"))
         return {(row["codec"], float(row["setting"]), row["picture"]): row for row in lines}
 
@@ -134,5 +133,5 @@ def test_points_measured_independently(name, setting, kodak):
     assert load("psnr", None)(pair) == pytest.approx(float(row["psnr"]), abs=0.002)
     assert load("ms_ssim", None)(pair) == pytest.approx(float(row["ms_ssim"]), abs=1e-4)
     for network in ("lpips_squeeze", "lpips_alex"):
-        value = load(network, str(SHARED / "weights"))(pair)
+        value = load(network, str(at_hand("weights")))(pair)
         assert value == pytest.approx(float(row[network]), abs=1e-4)

@@ -12,7 +12,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from nlaic.evaluate import fid
 from nlaic.evaluate.inception import Inception, build, load, unfold
-from tests.conftest import SHARED, smooth_picture
+from tests.conftest import at_hand, smooth_picture
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +121,7 @@ def test_folded_batch_norm_is_unfolded(net):
 
 def test_the_part_of_the_network_at_hand_tells_noise_from_noise_as_documented():
     """torchmetrics documents 12.6388 for FID at 64 dimensions of two sets of noise; drawn anew, and fewer, it moves."""
-    if not (SHARED / "weights").is_dir():
-        pytest.skip("the pretrained networks are not at hand")
-    net = load(768, str(SHARED / "weights")).net
+    net = load(768, str(at_hand("weights"))).net
     rng = np.random.default_rng(0)
     gaussians = []
     for low, high in ((0, 200), (100, 255)):

@@ -10,9 +10,7 @@ from nlaic.errors import NlaicError
 from nlaic.evaluate import inception, metrics
 from nlaic.evaluate.codecs import MissingError
 from nlaic.evaluate.metrics import METRICS, PSNR_MOST, Pair, choose, load
-from tests.conftest import SHARED, smooth_picture
-
-NETWORKS = SHARED / "weights"
+from tests.conftest import at_hand, smooth_picture
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +63,9 @@ def test_vif_knows_which_picture_is_the_reference():
 
 
 def test_a_standard_without_its_network_is_not_called_by_its_name(tmp_path, monkeypatch):
-    if not NETWORKS.is_dir():
-        pytest.skip("the pretrained networks are not at hand")
+    networks = str(at_hand("weights"))
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    chosen, skipped = choose(["psnr", "dists", "lpips"], str(NETWORKS))
+    chosen, skipped = choose(["psnr", "dists", "lpips"], networks)
     assert [metric.name for metric in chosen] == ["psnr", "dists_2", "lpips_alex"]
     assert chosen[1].stand_in_for == "DISTS" and "stand-in" in chosen[1].label
     assert skipped[0].name == "dists" and "vgg16_features" in skipped[0].reason
@@ -76,7 +73,7 @@ def test_a_standard_without_its_network_is_not_called_by_its_name(tmp_path, monk
 
 def test_lpips_is_wired_in_the_right_order_and_range(kodak, pair):
     """The same network through the package's own code is held in test_losses; here the wiring: order and range."""
-    measure = load("lpips_squeeze", str(NETWORKS))
+    measure = load("lpips_squeeze", str(at_hand("weights")))
     picture = Image.open(kodak[0])
     reference = np.asarray(picture)
     assert measure(Pair(reference, reference)) == 0
