@@ -69,6 +69,25 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random networks under the names of the pretrained ones, and random weights of DISTS."""
+    from safetensors.torch import save_file
+    from torchvision import models
+
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    makers = {"alexnet": models.alexnet, "squeezenet1_1": models.squeezenet1_1, "vgg16": models.vgg16}
+    for name, make in makers.items():
+        state = {f"features.{key}": value for key, value in make(weights=None).features.state_dict().items()}
+        save_file(state, folder / f"{name}_features.safetensors")
+    (folder / "vgg16_stage12.safetensors").symlink_to(folder / "vgg16_features.safetensors")
+    alpha, beta = torch.rand(2, 1, 3 + 64 + 128 + 256 + 512 + 512, 1, 1)
+    total = alpha.sum() + beta.sum()
+    save_file({"alpha": alpha / total, "beta": beta / total}, folder / "dists.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def codec(tiny_model: Path) -> Codec:
     """`tiny_model` on one thread of the processor, in the arithmetic that every processor has."""
     return load(str(tiny_model), device="cpu", threads=1, precision="fp32")

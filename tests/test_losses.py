@@ -1,7 +1,6 @@
 """Distances against the packages that are known for them, with the same networks put in."""
 
 import hashlib
-from pathlib import Path
 
 import lpips
 import piq
@@ -9,7 +8,6 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from piq.perceptual import VGG16_LAYERS
-from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
@@ -20,28 +18,7 @@ from nlaic.train.losses import Distortion
 from nlaic.train.perceptual import Dists, L2Pool, load_dists, load_lpips, vgg16
 from tests.conftest import at_hand
 
-NETWORKS = {
-    "alex": ("alexnet_features.safetensors", models.alexnet),
-    "squeeze": ("squeezenet1_1_features.safetensors", models.squeezenet1_1),
-    "vgg": ("vgg16_features.safetensors", models.vgg16),
-}
 CHANNELS = (3, 64, 128, 256, 512, 512)
-
-
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory) -> Path:
-    """Random networks under the names of the pretrained ones, and random weights of DISTS."""
-    folder = tmp_path_factory.mktemp("networks")
-    torch.manual_seed(0)
-    for file, maker in NETWORKS.values():
-        features = maker(weights=None).features
-        state = {f"features.{key}": value.contiguous() for key, value in features.state_dict().items()}
-        save_file(state, folder / file)
-    (folder / "vgg16_stage12.safetensors").symlink_to(folder / "vgg16_features.safetensors")
-    alpha, beta = torch.rand(2, 1, sum(CHANNELS), 1, 1)
-    total = alpha.sum() + beta.sum()
-    save_file({"alpha": alpha / total, "beta": beta / total}, folder / "dists.safetensors")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +235,7 @@ def test_what_is_missing_is_said(terms, message, tmp_path, monkeypatch):
 
 
 def test_a_file_of_another_network_is_refused(networks, tmp_path):
-    (tmp_path / "vgg16_features.safetensors").symlink_to(networks / NETWORKS["alex"][0])
+    (tmp_path / "vgg16_features.safetensors").symlink_to(networks / "alexnet_features.safetensors")
     with pytest.raises(NlaicError, match="is not vgg's convolutions"):
         load_dists(5, str(tmp_path))
 
