@@ -220,7 +220,7 @@ class Codec:
         network = self.engine.boundary if boundary_filter else None
         seams = SeamFilter(grid, wanted, network, header.quality) if network else None
         numbers = seams.numbers if seams else sorted(grid.touched_by(wanted))
-        canvas = Canvas(grid, numbers, alpha_bytes(file))
+        canvas = Canvas(grid, numbers, alpha_bytes(file) + (seams.waiting if seams else 0))
         alpha = alpha_of(file, wanted)
 
         def read(number: int) -> Symbols:

@@ -7,20 +7,22 @@ strip cross, each correction counts by its weight. So pieces leave no marks, and
 transposed results. `nlaic.nets.boundary.filter_boundaries` is the same on whole pictures, for training.
 
 Every strip is filtered from what the decoder made, in 8 bits, not from what another strip's filter left. A row of
-blocks is therefore finished when the one below is there, and these wait beside the raster meanwhile: the last 64 rows
-above it as they were, and the corrections of the strip above it.
+blocks is therefore finished when the one below is there, block by block from the left, and these wait beside the raster
+meanwhile: the last rows above it as they were, as many as the network reaches, and the corrections of the strip above
+it, as far as they are of the row.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from nlaic.canvas import Canvas, cut
-from nlaic.tiles import MULTIPLE, Box, Grid, intersection
+from nlaic.tiles import Box, Grid, intersection
 
 WIDTH = 128  # of a strip in pixels, w in the paper
 SIGMA = 22.0  # of the weight in pixels for that width: 0.015 at the strip's edge
@@ -88,6 +90,13 @@ class Correction:
     delta: np.ndarray
     weight: np.ndarray
 
+    def inside(self, box: Box) -> "Correction":
+        """What it says of a box that it shares pixels with, apart from the rest."""
+        shared = intersection(self.box, box)
+        assert shared is not None
+        there = _within(shared, self.box)
+        return Correction(shared, self.delta[there].copy(), self.weight[there])
+
 
 class SeamFilter:
     """Filters the seams of a picture, or of those in a region, while its rows of blocks arrive.
@@ -103,8 +112,8 @@ class SeamFilter:
         self.grid, self.region, self.network, self.quality = grid, region, network, quality
         self.numbers = sorted(self._needed())  # of the blocks that the region and its seams are made from
         self._last_of_row = {number // grid.columns: number for number in self.numbers}
-        self._above: list[Correction] = []  # of the strip above the row
-        self._kept: Image.Image | None = None  # the 64 rows above it
+        self._above: dict[int, list[Correction]] = {}  # by column, of the strip above the row
+        self._kept: Image.Image | None = None  # the rows above it that the network reaches
 
     def pasted(self, canvas: Canvas, number: int) -> None:
         """To be called after each block, in order; filters those rows of blocks that can be."""
@@ -113,15 +122,22 @@ class SeamFilter:
             return
         if row - 1 in self._last_of_row:
             self._finish(canvas, row - 1)
-        if row == max(self._last_of_row):
+        if number == self.numbers[-1]:
             self._finish(canvas, row)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait beside the raster: float32 of the strip above, and two rasters of the rows kept."""
+        width = self.grid.block[0] * len({number % self.grid.columns for number in self.numbers})
+        side = self.grid.block[1]
+        rows = min(WIDTH // 2, side // 2, self.grid.height - side)
+        return width * (3 * 4 * rows + 2 * 4 * self.network.reach) if rows > 0 else 0
 
     def _needed(self) -> set[int]:
         numbers, reach = self.grid.touched_by(self.region), self.network.reach + UNIT
-        whole, height = (0, 0, self.grid.width, self.grid.height), self.grid.block[1]
-        first, last = (self.region[1] - WIDTH) // height, (self.region[3] + WIDTH) // height
-        for row in range(max(first, 0), min(last + 1, self.grid.rows)):
-            for piece in (*self._vertical(row), *self._horizontal(row)):
+        whole = (0, 0, self.grid.width, self.grid.height)
+        for row, column in product(*(self._near(axis) for axis in (1, 0))):
+            for piece in (*self._vertical(row, column), *self._horizontal(row, column)):
                 seen = intersection(piece.box(), self.region)
                 if seen is None:
                     continue
@@ -136,41 +152,58 @@ class SeamFilter:
                 numbers |= self.grid.touched_by(inside)
         return numbers
 
+    def _near(self, axis: int) -> range:
+        """Columns (0) or rows (1) of blocks whose seams the region may touch."""
+        side, count = self.grid.block[axis], (self.grid.columns, self.grid.rows)[axis]
+        first, last = (self.region[axis] - WIDTH) // side, (self.region[axis + 2] + WIDTH) // side
+        return range(max(first, 0), min(last + 1, count))
+
     def _finish(self, canvas: Canvas, row: int) -> None:
         """Filter the pixels of a row of blocks; the row below is there, and not filtered."""
+        (left, _, right, _), side = canvas.box, self.grid.block[0]
         top, bottom = self._rows(row)
-        below = [self._filtered(canvas, piece, top) for piece in self._wanted(self._horizontal(row))]
-        along = [self._filtered(canvas, piece, top) for piece in self._wanted(self._vertical(row))]
-        left, _, right, _ = canvas.box
-        kept = canvas.crop((left, bottom - MULTIPLE, right, bottom))
-        across = self._above + below
-        band = left, top, right, bottom
+        kept = canvas.crop((left, bottom - self.network.reach, right, bottom))
+        along: list[Correction] = []
+        across: list[Correction] = []
+        start = left
+        for column in range(left // side, -(-right // side)):
+            along += [self._filtered(canvas, piece, top) for piece in self._wanted(self._vertical(row, column))]
+            below = [self._filtered(canvas, piece, top) for piece in self._wanted(self._horizontal(row, column))]
+            across += [*self._above.pop(column, ()), *below]
+            self._above[column] = [one.inside((0, bottom, self.grid.width, self.grid.height)) for one in below]
+            stop = min((column + 1) * side, right)
+            if stop < right:  # what the next column's strips are filtered from stays
+                stop -= max(min(WIDTH, side) // 2, self.network.reach)
+            self._blend_band(canvas, (start, top, stop, bottom), along, across)
+            along, across = ([one for one in ones if one.box[2] > stop] for ones in (along, across))
+            start = stop
+        self._kept = kept
+
+    def _blend_band(self, canvas: Canvas, band: Box, along: Sequence[Correction], across: Sequence[Correction]) -> None:
+        """Blend in what is said of a part of a row of blocks, by vertical and by horizontal strips."""
         for correction in along:
             _blend(canvas, intersection(correction.box, band), [correction, *across])
         for correction in across:
             for box in _beside(correction.box, [other.box for other in along]):
                 _blend(canvas, intersection(box, band), [correction])
-        self._above, self._kept = below, kept
 
     def _rows(self, row: int) -> tuple[int, int]:
         _, top, _, bottom = self.grid.box(row * self.grid.columns)
         return top, bottom
 
-    def _vertical(self, row: int) -> Iterator[Piece]:
-        """Pieces beside the blocks of a row."""
+    def _vertical(self, row: int, column: int) -> Iterator[Piece]:
+        """Pieces left of a block."""
         side, (top, bottom) = self.grid.block[0], self._rows(row)
-        for boundary in range(side, self.grid.width, side):
+        if column:
             for start in range(top, bottom, PIECE):
-                yield Piece(boundary, min(WIDTH, side), start, min(start + PIECE, bottom), False)
+                yield Piece(column * side, min(WIDTH, side), start, min(start + PIECE, bottom), False)
 
-    def _horizontal(self, row: int) -> Iterator[Piece]:
-        """Pieces below the blocks of a row."""
-        side, (_, bottom) = self.grid.block[1], self._rows(row)
+    def _horizontal(self, row: int, column: int) -> Iterator[Piece]:
+        """Pieces below a block."""
+        side, (left, _, right, bottom) = self.grid.block[1], self.grid.box(row * self.grid.columns + column)
         if row + 1 < self.grid.rows:
-            for column in range(self.grid.columns):
-                left, _, right, _ = self.grid.box(column)
-                for start in range(left, right, PIECE):
-                    yield Piece(bottom, min(WIDTH, side), start, min(start + PIECE, right), True)
+            for start in range(left, right, PIECE):
+                yield Piece(bottom, min(WIDTH, side), start, min(start + PIECE, right), True)
 
     def _wanted(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         return (piece for piece in pieces if intersection(piece.box(), self.region))
@@ -197,7 +230,8 @@ class SeamFilter:
         pixels = canvas.read(inside)
         if self._kept is not None and upper < top:
             first = canvas.box[0]
-            kept = cut(self._kept, (left - first, MULTIPLE + upper - top, right - first, MULTIPLE))
+            reach = self.network.reach
+            kept = cut(self._kept, (left - first, reach + upper - top, right - first, reach))
             pixels = np.concatenate((np.asarray(kept), pixels[top - upper :]))
         around = (upper - box[1], box[3] - lower), (left - box[0], box[2] - right), (0, 0)
         return np.pad(pixels, around, mode="edge")

@@ -20,7 +20,8 @@ from nlaic.nets.build import build, make_settings
 from nlaic.nets.precision import bf16_is_faster
 from nlaic.nets.transforms import Boundary, Synthesis, picture, transforms
 from nlaic.nets.vae import HyperpriorVAE
-from nlaic.seams import MULTIPLE, BoundaryFilter
+from nlaic.seams import BoundaryFilter
+from nlaic.tiles import MULTIPLE
 from nlaic.weights import Weights
 
 FULL = ("hyper_analysis", "mean", "refine")  # never in a reduced precision

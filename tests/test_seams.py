@@ -1,18 +1,21 @@
 """The boundary filter in the codec: the same as on whole pictures, in pieces, in regions, in any order of blocks."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from nlaic import seams
 from nlaic.canvas import Canvas
 from nlaic.codec import Codec, load
+from nlaic.errors import NlaicError
 from nlaic.export import save_weights, with_network
 from nlaic.nets.boundary import BoundarySettings, build_boundary, filter_boundaries
 from nlaic.seams import SeamFilter, blend_weight
-from nlaic.tiles import Grid
+from nlaic.tiles import Grid, intersection
 from nlaic.weights import read_weights
 from tests.conftest import smooth_picture
 
@@ -118,12 +121,45 @@ def test_a_region_reads_what_its_seams_need_and_no_more():
     assert SeamFilter(grid, (500, 520, 505, 521), one, 450).numbers == [6, 7, 11, 12]  # at a crossing
 
 
-def test_a_region_of_many_blocks_looks_at_the_rows_around_it(monkeypatch):
-    rows: list[int] = []
+def test_a_region_of_many_blocks_looks_at_those_around_it(monkeypatch):
+    blocks: list[tuple[int, int]] = []
     original = SeamFilter._vertical
-    monkeypatch.setattr(SeamFilter, "_vertical", lambda self, row: rows.append(row) or original(self, row))
+    monkeypatch.setattr(SeamFilter, "_vertical", lambda self, *block: blocks.append(block) or original(self, *block))
     assert SeamFilter(Grid(6400, 6400, (64, 64)), (3210, 3210, 3220, 3220), Filter(network()), 450).numbers
-    assert len(rows) < 10
+    assert len(blocks) < 50
+
+
+class Brighter:
+    """A filter that costs nothing."""
+
+    reach, sigma = 8, 22.0
+
+    def correction(self, strip, quality):
+        return np.ones(strip.shape, np.float32)
+
+
+@pytest.mark.parametrize("size", [(64, 2), (2, 64)], ids=["row", "column"])
+def test_work_grows_with_the_blocks_and_memory_with_a_rows_strip(size, monkeypatch):
+    """Boxes that are held against others, and bytes that wait, at one length of a picture and at four times that."""
+    held: list[None] = []
+    monkeypatch.setattr(seams, "intersection", lambda *boxes: held.append(None) or intersection(*boxes))
+
+    def cost(times: int) -> tuple[int, int, int]:
+        width, height = (64 * side * (times if side > 2 else 1) for side in size)
+        grid = Grid(width, height, (64, 64))
+        one = SeamFilter(grid, (0, 0, width, height), Brighter(), 450)
+        canvas = Canvas(grid, one.numbers)
+        held.clear()
+        tracemalloc.start()
+        for number in one.numbers:
+            one.pasted(canvas, number)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return len(held), peak, one.waiting
+
+    (calls, peak, waiting), (more_calls, more_peak, more_waiting) = cost(1), cost(4)
+    assert more_calls < 4.4 * calls
+    assert more_peak - peak < 1.2 * (more_waiting - waiting) + 50_000
 
 
 def test_what_the_filter_sees_grows_with_the_boundaries_not_with_the_picture():
@@ -169,3 +205,16 @@ def test_the_codec_filters_regions_alike(filtering, region):
     assert isinstance(whole, Image.Image)
     part = np.asarray(filtering.decompress(data, region=region))
     assert np.array_equal(part, np.asarray(whole)[y : y + height, x : x + width])
+
+
+def test_what_waits_for_the_row_below_counts_for_memory(filtering, monkeypatch):
+    data = filtering.compress(smooth_picture(300, 200, seed=1), 60, effort=1, block=(128, 128))
+    reach = filtering.engine.boundary.reach
+    waiting = 3 * 128 * (64 * 12 + reach * 8)  # three columns: half a strip in floats, and rows as Pillow has them
+    memory = 300 * 200 * 4 + 128 * 128 * 64 + waiting
+    monkeypatch.setattr("nlaic.canvas._memory", lambda: memory)
+    filtering.decompress(data)
+    monkeypatch.setattr("nlaic.canvas._memory", lambda: memory - 1)
+    filtering.decompress(data, boundary_filter=False)
+    with pytest.raises(NlaicError, match="not enough memory for a picture of 300x200"):
+        filtering.decompress(data)
