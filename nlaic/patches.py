@@ -100,11 +100,11 @@ class Patches(Damage):
         beside = missing  # of those, all that may have got a neighbour
         while missing:
             sides = {number: _sides(canvas, grid, number, there) for number in sorted(beside)}
-            ready = {number for number in sides if sides[number]} or missing
+            ready = {number for number in sides if sides[number]} or set(missing)
             for number in sorted(ready):
                 _fill(canvas, grid.box(number), sides.get(number, []))
             there |= ready
-            missing = missing - ready
+            missing -= ready
             beside = {number + step for number in ready for step in (-1, 1, -grid.columns, grid.columns)} & missing
 
 
