@@ -31,6 +31,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from nlaic.classic.coders import plugin
+from nlaic.classic.headers import check_scans
 from nlaic.errors import NlaicError
 from nlaic.limits import pixel_limit
 from nlaic.metadata import HOLDERS, KEYS, metadata_of, save_options
@@ -218,6 +219,9 @@ def _read(stream: BinaryIO, convert: Callable[[Image.Image], Image.Image], warn:
 def _opened(stream: BinaryIO, warn: Warn) -> Image.Image:
     with pixel_limit():
         image = _identified(stream)
+        if image.format in ("JPEG", "MPO"):
+            stream.seek(0)
+            check_scans(stream.read())
         _look_at(image, warn)
         return _with_pixels(image)
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from PIL import Image, features
 
-from nlaic.errors import FormatError, NlaicError
+from nlaic.classic.headers import Size, avif_sizes, check_scans, check_size, check_sizes
+from nlaic.errors import NlaicError
 from nlaic.limits import pixel_limit
 
 
@@ -28,20 +29,11 @@ class Coder(Protocol):
         """The bytes of a file to an RGB picture."""
 
 
-Size = tuple[int, int]  # width, height
-
-
 class BaseCoder(Coder, Protocol):
     """One whose streams stand in other files, which say what size the picture has."""
 
     def decode(self, data: bytes, size: Size | None = None) -> Image.Image:
         """See `Coder`; a FormatError where the picture is not of the size, found before memory is taken for it."""
-
-
-def check_size(got: Size, wanted: Size | None, name: str) -> None:
-    """Refuse a stream of another size."""
-    if wanted and got != wanted:
-        raise FormatError(f"the {name} stream must be of {wanted[0]}x{wanted[1]} pixels, got {got[0]}x{got[1]}")
 
 
 class PillowCoder:
@@ -74,6 +66,10 @@ class PillowCoder:
         with pixel_limit():
             image = Image.open(BytesIO(data), formats=[self.format])
         check_size(image.size, size, self.format)
+        if self.format == "JPEG":
+            check_scans(data)
+        if self.format == "AVIF" and size:
+            check_sizes(avif_sizes(data), size, self.format)
         return image.convert("RGB")
 
 

@@ -1,7 +1,6 @@
 """Codecs that are other programs: HEVC, VVC and AVS2 by the ffmpeg inside imageio-ffmpeg, BPG when on PATH."""
 
 import hashlib
-import re
 import shutil
 import subprocess
 import tempfile
@@ -13,11 +12,13 @@ import numpy as np
 from PIL import Image
 
 from nlaic.canvas import cut
-from nlaic.classic.coders import MissingError, Size, check_size, installed, plugin
+from nlaic.classic.coders import MissingError, installed, plugin
+from nlaic.classic.headers import Size, avs2_sizes, bpg_size, check_size, check_sizes
 from nlaic.errors import FormatError, NlaicError
 from nlaic.limits import pixel_limit
 
 CODING_UNIT = 128  # side of VVC's largest block, to which a stream may round a picture up
+EVEN = 3  # the largest number of `even`
 TIME_LIMIT = 3600  # seconds for one call: VTM is slow, nothing is that slow
 
 
@@ -102,8 +103,11 @@ class FfmpegCoder:
     def decode(self, data: bytes, size: Size | None = None) -> Image.Image:
         """The first picture of the stream, cut."""
         added, stream = data[0], data[1:] * self.repeat
-        for width, height in self.sizes(data[1:]) if self.sizes else ():
-            check_size((width - added % 2, height - added // 2), size, self.name)
+        if added > EVEN:
+            raise FormatError(f"the first byte before the {self.name} stream must be 0..{EVEN}, got {added}")
+        if self.sizes:
+            said = [(width - added % 2, height - added // 2) for width, height in self.sizes(stream)]
+            check_sizes(said, size, self.name)
         most = ["-max_pixels", str((size[0] + CODING_UNIT) * (size[1] + CODING_UNIT))] if size else []
         target = ["-frames:v", "1", *self.decoder, "-c:v", "ppm", "-f", "image2pipe", "-"]
         ppm = call([*self._quiet(), "-threads", "1", *most, "-f", self.name, "-i", "-", *target], stream)
@@ -136,22 +140,6 @@ def open_avs2() -> FfmpegCoder:
     return FfmpegCoder("avs2", encoder, "yuv420p", "limited", repeat=2, sizes=avs2_sizes, least=65)
 
 
-def avs2_sizes(stream: bytes) -> list[Size]:
-    """What the sequence headers of an AVS2 stream say (IEEE 1857.4): 18 bits, then 14 for each side.
-
-    Raises:
-        FormatError: where one is cut short.
-    """
-    sizes = []
-    for found in re.finditer(rb"\x00\x00\x01\xb0", stream):
-        header = stream[found.end() : found.end() + 8]
-        if len(header) < 8:
-            raise FormatError("the avs2 stream ends in a sequence header")
-        bits = int.from_bytes(header, "big")
-        sizes.append((bits >> 32 & 0x3FFF, bits >> 18 & 0x3FFF))
-    return sizes
-
-
 def on_path(*programs: str) -> list[str]:
     """Where the programs are."""
     found = [shutil.which(program) for program in programs]
@@ -163,22 +151,6 @@ def on_path(*programs: str) -> list[str]:
 def hashes(*files: str) -> str:
     """First 8 digits of each file's SHA-256: programs that do not say their version are known by it."""
     return " ".join(hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8] for file in files)
-
-
-def bpg_size(data: bytes) -> Size:
-    """What the header of a BPG file says: six bytes, then width and height in groups of seven bits, the highest first.
-
-    Raises:
-        FormatError: where there is no such header.
-    """
-    found = re.match(rb"BPG\xfb..((?:[\x80-\xff]{0,4}[\x00-\x7f]){2})", data, re.DOTALL)
-    if not found:
-        raise FormatError("no BPG header")
-    sides = [0]
-    for byte in found[1]:
-        sides[-1] = sides[-1] << 7 | byte & 0x7F
-        sides += [0] * (byte < 0x80)
-    return sides[0], sides[1]
 
 
 class BpgCoder:

@@ -19,6 +19,8 @@ the second, minus 128, clipped to 0..255 (`nlaic.classic.scales`).
 In such a file the header's numbers mean: `model id` the first 8 bytes of the SHA-256 over the filter's weights
 (`nlaic.weights`, read with `skip` 0 and the codec id `filter`), zeros where the filter is 0; `quality` the base codec's
 own setting in tenths; `block width` and `height` the least that make as few blocks as can be. All payloads are empty.
+A JPEG has at most 100 scans; an AVIF file has the boxes ftyp, meta and mdat alone, one item in one piece, and in its
+AV1 stream the reduced headers of still pictures: so the stream's size is known before it is decoded.
 Of the streams 1 to 4 and 8 the colours are those of the file; 5 to 7 are BT.709, full range but for AVS2. The decoded
 picture must be of the header's size; the filter, if any, works on it in 8 bits, at the level that
 `nlaic.classic.base` makes of the setting; then come grey, alpha and metadata as in any other file. A reader that has

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from nlaic import container
+from nlaic.classic.coders import MissingError
 from nlaic.classic.export import export_filter
+from nlaic.classic.file import BaseEncoder, parse_pair
 from nlaic.classic.jpeg.model import Model
 from nlaic.classic.nets.build import build_filter
 from nlaic.classic.weights import FOLDER
@@ -73,3 +76,17 @@ def model_of(*nets: Jpeg) -> Model:
 @pytest.fixture(scope="session")
 def jpeg_model() -> Model:
     return model_of(untrained("420"), untrained("444"))
+
+
+def encoder(text):
+    try:
+        return BaseEncoder(parse_pair(text))
+    except MissingError as error:
+        pytest.skip(str(error))
+
+
+def rewritten(data, change):
+    """A sound file around another content of BASE."""
+    file = container.unpack(data, known_required=frozenset({container.BASE}))
+    sections = {container.BASE: change(file.sections[container.BASE])}
+    return container.pack(file.header, [b""] * file.header.blocks, sections)

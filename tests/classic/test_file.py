@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -13,27 +12,24 @@ from PIL import Image
 import nlaic
 from nlaic import container
 from nlaic.classic.base import BASES
-from nlaic.classic.coders import MissingError
-from nlaic.classic.file import SCALES_BYTES, BaseDecoder, BaseEncoder, Pair, extract_base, parse_pair
+from nlaic.classic.file import (
+    BaseDecoder,
+    BaseEncoder,
+    Pair,
+    extract_base,
+    parse_pair,
+)
 from nlaic.classic.pictures import open_coded
-from nlaic.classic.programs import BpgCoder, avs2_sizes, bpg_size
 from nlaic.classic.restore import Restorer
 from nlaic.classic.scales import best, code
 from nlaic.classic.section import BasePicture, pack_base, read_base
 from nlaic.classic.weights import find_filter
 from nlaic.container import READABLE
 from nlaic.errors import FormatError, NlaicError
-from tests.classic.conftest import rms
+from tests.classic.conftest import encoder, rewritten, rms
 from tests.conftest import smooth_picture
 
 HEAD = bytes.fromhex("8b4e4c43 01 00")
-
-
-def encoder(text):
-    try:
-        return BaseEncoder(parse_pair(text))
-    except MissingError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -174,13 +170,6 @@ def test_damage_is_one_error(filters):
         nlaic.decompress(bytes(data[:-1]))
 
 
-def rewritten(data, change):
-    """A sound file around another content of BASE."""
-    file = container.unpack(data, known_required=frozenset({container.BASE}))
-    sections = {container.BASE: change(file.sections[container.BASE])}
-    return container.pack(file.header, [b""] * file.header.blocks, sections)
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -223,44 +212,6 @@ def test_a_stream_of_another_size_is_refused_before_memory_is_taken_for_it(name,
     with pytest.raises(FormatError, match=says):
         nlaic.decompress(rewritten(one, lambda _: content))
     assert not loaded
-
-
-def test_avs2_says_its_size_in_every_sequence_header():
-    coder = encoder("avs2").coder
-    streams = [coder.encode(smooth_picture(*size), 45)[1:] for size in ((130, 70), (301, 277))]
-    assert avs2_sizes(b"".join(streams)) == [(130, 70), (302, 278)]
-    with pytest.raises(FormatError, match="must be of 130x70 pixels, got 302x278"):
-        coder.decode(b"\0" + b"".join(streams), (130, 70))
-    with pytest.raises(FormatError, match="ends in a sequence header"):
-        avs2_sizes(streams[0] + b"\0\0\1\xb0cut")
-
-
-def test_a_bpg_of_another_size_never_reaches_its_decoder(tmp_path, monkeypatch):
-    for name in ("bpgenc", "bpgdec"):
-        (tmp_path / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    header = b"BPG\xfb\x20\x00"  # 4:2:0, 8 bits; then 1920 and 127 by the specification: 15 * 128 + 0, 127
-    assert bpg_size(header + b"\x8f\x00\x7f" + b"\x80" * 9) == (1920, 127)
-    for data, says in ((header + b"\x8f\x00\x7f", "must be of 64x64 pixels, got 1920x127"), (header, "no BPG header")):
-        with pytest.raises(FormatError, match=says):
-            BpgCoder().decode(data, (64, 64))
-    assert not (tmp_path / "called").exists()
-
-
-def test_two_streams_ask_for_the_memory_they_take(monkeypatch):
-    picture, base = smooth_picture(1024, 768), BASES["jpeg"]
-    coded = code(base.open(), picture, 40, 1)
-    data = pack_base(BasePicture(base, None, coded.last, 1, coded.first), picture.size, 40, bytes(8), False, {})
-    nlaic.decompress(data)
-    tracemalloc.start()
-    nlaic.decompress(data)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < SCALES_BYTES * 1024 * 768
-    monkeypatch.setattr("nlaic.canvas._memory", lambda: SCALES_BYTES * 1024 * 768 - 1)
-    with pytest.raises(NlaicError, match=r"not enough memory for a picture of 1024x768 pixels \(0\.02 GB\)"):
-        nlaic.decompress(data)
 
 
 def test_pictures_beyond_pillows_own_limit_come_back(monkeypatch):
