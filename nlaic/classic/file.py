@@ -18,7 +18,7 @@ from nlaic.engine import Execution
 from nlaic.errors import FormatError, NlaicError, enough_memory
 from nlaic.patches import Salvaged
 from nlaic.picture import normalized
-from nlaic.sections import alpha_of, completed, sections_of
+from nlaic.sections import alpha_bytes, alpha_of, completed, sections_of
 from nlaic.target import target_bytes
 from nlaic.tiles import region_box
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nlaic.classic.restore import Restorer
 
 AUTO = "auto"
-PIXEL_BYTES, SCALES_BYTES = 8, 20  # a pixel of a picture that is decoded, in one stream and in two
+PIXEL_BYTES, WEBP_BYTES, SCALES_BYTES = 13, 17, 20  # a pixel of a picture that is decoded; the last: in two streams
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,9 @@ class BaseDecoder:
         file, section = read_base(data, max_pixels)
         header = file.header
         wanted = region_box(region, header.width, header.height)
-        needed = (SCALES_BYTES if section.scale else PIXEL_BYTES) * header.width * header.height
-        check_memory(header.width, header.height, needed)
+        each = WEBP_BYTES if section.base.name == "webp" else PIXEL_BYTES
+        each = SCALES_BYTES if section.scale else each
+        check_memory(header.width, header.height, each * header.width * header.height + alpha_bytes(file))
         pixels = decoded_pixels(section, (header.width, header.height))
         if section.filter and self.filtered:
             level = section.base.level(header.quality / 10)
