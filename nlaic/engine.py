@@ -147,6 +147,7 @@ def open_engine(weights: Weights, execution: Execution | None = None) -> Engine:
         NlaicError: if it is not installed, or the weights are not what it needs.
     """
     weights.check_codec()
+    weights.check_networks()
     execution = execution or Execution()
     graphs = choose_graphs(weights, execution)
     if graphs:

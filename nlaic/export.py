@@ -99,6 +99,14 @@ def network_state(weights: Weights, prefix: str) -> dict[str, Tensor]:
     }
 
 
+def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path | None, strict: bool = True) -> None:
+    """Put what weights hold into a network; an NlaicError where they hold another one."""
+    try:
+        network.load_state_dict(state, strict=strict)
+    except RuntimeError as error:
+        raise NlaicError(f"weights {path}: {str(error).splitlines()[-1].strip()}") from error
+
+
 @torch.no_grad()
 def restore(weights: Weights, anchors: int | None = None) -> HyperpriorVAE:
     """The codec of a weights file in floats, to train on: `export` backwards.
@@ -108,9 +116,10 @@ def restore(weights: Weights, anchors: int | None = None) -> HyperpriorVAE:
         anchors: how many qualities own parameters, equally spaced in the logarithm of lambda, as when they were
             trained; None: those of the file's rows, equally spaced in quality.
     """
+    weights.check_codec()
     net = build(make_settings(weights.architecture, weights.settings))
     state = {f"{part}.{k}": v for part in NETWORKS for k, v in network_state(weights, part).items()}
-    net.load_state_dict(state, strict=False)
+    fill(net, state, weights.path, strict=False)
     for number, layer in enumerate(net.scale.layers):
         integers, bias, multiplier = (
             torch.from_numpy(weights.tensors[f"scale.{number}.{part}"].astype(np.float64))

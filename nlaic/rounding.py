@@ -42,7 +42,7 @@ class RateDistortionRounding:
         symbols = np.rint(residual).astype(np.int32)
         limit = self.bits.shape[1] // 2
         # Only symbols that are not zero can move, and most are zero.
-        where = np.flatnonzero((symbols != 0) & (np.abs(symbols) <= limit))
+        where = np.flatnonzero((symbols != 0) & (-limit <= symbols) & (symbols <= limit))
         value, near, table = residual.ravel()[where], symbols.ravel()[where], index.ravel()[where]
         sign = np.sign(near)
         lower = near - sign

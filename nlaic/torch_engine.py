@@ -13,7 +13,7 @@ from torch import nn
 from nlaic.ahead import processors
 from nlaic.engine import Execution
 from nlaic.errors import NlaicError
-from nlaic.export import NETWORKS, network_state
+from nlaic.export import NETWORKS, fill, network_state
 from nlaic.integer import QUALITIES
 from nlaic.nets.boundary import BoundarySettings, LightFilter, PaperFilter, build_boundary
 from nlaic.nets.build import build, make_settings
@@ -171,7 +171,7 @@ def load_network(weights: Weights) -> HyperpriorVAE:
     missing = [n for n in net.state_dict() if n not in state and not n.startswith(elsewhere)]
     if missing:
         raise NlaicError(f"weights {weights.path}: {weights.architecture} needs {missing[0]} ({len(missing)} lack)")
-    net.load_state_dict(state, strict=False)
+    fill(net, state, weights.path, strict=False)
     return net.requires_grad_(False).eval()
 
 
@@ -179,7 +179,7 @@ def load_filter(weights: Weights) -> tuple[LightFilter | PaperFilter, float]:
     """The boundary filter of a weights file that holds one, and its sigma."""
     settings = BoundarySettings(**json.loads(weights.metadata["boundary"]))
     network = build_boundary(settings)
-    network.load_state_dict(network_state(weights, "boundary"))
+    fill(network, network_state(weights, "boundary"), weights.path)
     if network.reach > MULTIPLE:
         raise NlaicError(
             f"weights {weights.path}: the boundary filter reaches {network.reach} pixels, allowed: {MULTIPLE}"

@@ -7,6 +7,7 @@ variance of the original around it and a constant. Here the variance is that of 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,7 +41,9 @@ class Objective:
             loss = json.loads(metadata.get("loss.rd", "{}"))
             terms, scale = loss.get("terms", {}), loss.get("scale", 0.0) / 255**2
             found = cls(scale * terms.get("mse", 0.0), scale * terms.get("ms_ssim", 0.0))
-        except (ValueError, AttributeError, TypeError) as error:
+            if not math.isfinite(found.squared + found.structure):
+                raise ValueError(f"{found} is not finite")
+        except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise NlaicError(f"weights: loss.rd in the metadata is not one: {error}") from error
         return found if found != cls(0.0, 0.0) else cls()
 

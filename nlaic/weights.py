@@ -16,8 +16,9 @@ Of codec 1 the symbols depend on these alone, [R, ...] with a row a quality, C c
     scale.n.weight int8 [O, I, k, k], scale.n.bias and scale.n.multiplier int32 [O]; k = 3, 1, 3, 1 for n = 0..3;
     I = Cz at first and O = C at last, O of scale.1 is 16 times I of scale.2
     rates.z_multiplier int32 [R, Cz], rates.offset int32 [R, C], rates.z_index uint8 [R, Cz], the tables, `skip`
-Metadata: `codec`, `architecture` (light | nlaic), `settings` (JSON), `skip` (a decimal number), and what there is to
-know about their training.
+Float32 are rates.log_step [R, C] and log_z_step [R, Cz], and of the encoder z_mean [R, Cz], log_lambda [R, 1] and gain.
+Metadata: `codec`, `architecture` (light | nlaic), `settings` (JSON), `skip` (a decimal number, 0..64), and what there
+is to know about their training.
 
 The codec id says how a payload becomes symbols. Ids: 1, the one of `nlaic.entropy` and `nlaic.integer`; weights without
 one are of codec 1. A new entropy path is a new id; the code of every released one stays, and a program refuses weights
@@ -52,8 +53,9 @@ from safetensors.numpy import save
 
 from nlaic.entropy import EntropyCoder, Tables
 from nlaic.errors import NlaicError
-from nlaic.integer import IntegerLayer, IntegerScaleNetwork
+from nlaic.integer import INDICES, IntegerLayer, IntegerScaleNetwork
 from nlaic.resources import resource_folder
+from nlaic.tensors import check_codec, check_networks
 
 SUFFIX = ".safetensors"
 FILTERS = "filters"  # a folder beside weights, for those of filters (`nlaic.classic.weights`)
@@ -154,7 +156,7 @@ class Weights:
         return Weights(kept, self.metadata)
 
     def check_codec(self) -> None:
-        """Refuse weights of a filter, and of a codec that is not known here."""
+        """Refuse weights of a filter or of a codec not known here, and tensors that are not what this one's must be."""
         if self.codec == FILTER:
             raise NlaicError(f"weights {self.path}: those of a filter ({self.architecture}), not of a codec like light")
         if self.codec not in CODECS:
@@ -162,6 +164,13 @@ class Weights:
             raise NlaicError(
                 f"weights {self.path}: of codec {self.codec!r}, this program decodes {known}: a newer one is needed"
             )
+        if self.metadata["skip"] not in map(str, range(INDICES + 1)):
+            raise NlaicError(f"weights {self.path}: skip must be 0..{INDICES}, but is {self.metadata['skip'][:20]!r}")
+        check_codec(self.tensors, self.encodes, self.path)
+
+    def check_networks(self) -> None:
+        """Refuse networks that are not in finite half-precision numbers, and a second decoder unlike the first."""
+        check_networks(self.tensors, self.path)
 
     def to_bytes(self) -> bytes:
         """The file: the same bytes for the same contents."""
@@ -183,7 +192,7 @@ def damage_told(path: Path | None) -> Iterator[None]:
     """Tell as an NlaicError what making something of weights raises that lack a part."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise NlaicError(f"weights {path}: incomplete or damaged ({type(error).__name__}: {error})") from error
 
 

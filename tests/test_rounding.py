@@ -82,6 +82,16 @@ def test_a_weight_of_zero_moves_every_symbol_that_saves_bits(tables, drawn):
     np.testing.assert_array_equal(chosen[~saves & held], plain[~saves & held])
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_what_networks_make_that_overflow_is_rounded_to_something(tables, drawn, value):
+    residual, index = drawn
+    plain = RateDistortionRounding.of(tables)(residual, index, weights(1.0))
+    residual = residual.copy()
+    residual[0, 0] = value
+    assert np.array_equal(RateDistortionRounding.of(tables)(residual, index, weights(1.0))[1:], plain[1:])
+
+
 def test_it_leaves_its_input_alone(tables, drawn):
     residual, index = drawn
     copies = residual.copy(), index.copy()

@@ -100,7 +100,15 @@ def test_the_encoder_goes_by_it(codec):
     assert len(files["none"]) < len(files["all"])
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"terms": 3}', '{"terms": {"mse": "x"}, "scale": 1.0}', '{"scale": "1"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[1]", '{"terms": 3}', '{"terms": {"mse": "x"}, "scale": 1.0}', '{"scale": "1"}'),
+        *("[" * 200_000, '{"terms": {"mse": 1}, "scale": NaN}', '{"terms": {"mse": 1}, "scale": 1e999}'),
+        '{"scale": 1' + "0" * 400 + "}",
+    ],
+    ids=lambda text: text[:40],
+)
 def test_a_loss_that_is_none_is_an_error(text):
     with pytest.raises(NlaicError, match=r"loss\.rd"):
         Objective.of({"loss.rd": text})

@@ -13,8 +13,10 @@ from safetensors.torch import save_file as save_torch
 from nlaic import load
 from nlaic import weights as module
 from nlaic.errors import NlaicError
+from nlaic.export import with_second_decoder
 from nlaic.graphs import find_graphs
 from nlaic.resources import resource_folder
+from nlaic.tensors import CODEC, ENCODER, NETWORKS
 from nlaic.weights import PINNED, Weights, find_by_model_id, find_weights, read_weights
 from tests.conftest import smooth_picture
 
@@ -160,13 +162,90 @@ def test_weights_that_lack_a_tensor_are_refused(tiny_model):
         TorchEngine(Weights(tensors, weights.metadata))
 
 
-@pytest.mark.parametrize("changed", [{"skip": "x"}, {"settings": "{"}])
-def test_metadata_that_say_nothing_are_refused(tiny_model, tmp_path, changed):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"skip": "x"}, "skip must be 0..64, but is 'x'"),
+        ({"skip": "-3"}, "skip must be"),
+        ({"skip": "9" * 5000}, "skip must be"),
+        ({"settings": "{"}, r"incomplete or damaged \("),
+        ({"settings": "[" * 200_000}, r"incomplete or damaged \("),
+        ({"settings": '{"luma": 1e999}'}, r"luma must be a whole number"),
+    ],
+)
+def test_metadata_that_say_nothing_are_refused(tiny_model, tmp_path, changed, message):
     weights = read_weights(tiny_model)
     path = tmp_path / "bad.safetensors"
     path.write_bytes(Weights(weights.tensors, {**weights.metadata, **changed}).to_bytes())
-    with pytest.raises(NlaicError, match=r"weights .*bad\.safetensors: incomplete or damaged \("):
+    with pytest.raises(NlaicError, match=message):
         load(str(path), engine="torch")
+
+
+def _as(kind):
+    return lambda tensor: tensor.astype(kind)
+
+
+def _full(value, kind=None):
+    return lambda tensor: np.full(tensor.shape, value, kind or tensor.dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("rates.z_index", _full(-5, np.int32), r"rates.z_index must be uint8 \[\d+, 128\], but is int32"),
+        ("rates.z_index", _full(200), "rates.z_index must be 0..63, but is 200"),
+        ("rates.z_multiplier", lambda rows: rows[:0], "rates.z_multiplier must be"),
+        ("rates.offset", lambda rows: rows[:, :7], "must be"),
+        ("rates.log_step", lambda rows: rows[:, :5], "rates.log_step must be"),
+        ("rates.log_step", _as(np.int8), "rates.log_step must be float32"),
+        ("rates.log_step", _full(np.nan), "rates.log_step must be numbers"),
+        ("rates.log_z_step", _full(1e9), "rates.log_z_step must be numbers of magnitudes up to 80"),
+        ("tables.y.bounds", _as(np.uint16), "tables.y.bounds must be int32"),
+        ("tables.z.bounds", lambda bounds: bounds[:10], r"tables.z.bounds must be int32 \[64\]"),
+        ("tables.y.frequencies", lambda values: values[:, None], "tables.y.frequencies must be uint16"),
+        ("scale.0.weight", lambda weight: weight + np.float32(0.3), "scale.0.weight must be int8"),
+        ("scale.0.weight", lambda weight: np.pad(weight, ((0, 0), (0, 0), (1, 1), (1, 1))), "scale.0.weight must be"),
+        ("scale.1.multiplier", _full(2**62, np.int64), "scale.1.multiplier must be int32"),
+        ("scale.2.weight", lambda weight: weight[:, 1:], r"scale.1 must have \d+ outputs"),
+        ("encoder.gain", lambda gain: gain[:, :3], "encoder.gain must be"),
+        ("encoder.gain", lambda gain: gain[[0] * 6], "encoder.gain must have at most 5 rows"),
+        ("encoder.log_lambda", lambda rows: rows[:, 0], "encoder.log_lambda must be"),
+        ("encoder.z_mean", _full(np.inf), "encoder.z_mean must be numbers"),
+        ("g_a.dct", _as(np.float32), "g_a.dct must be float16"),
+        ("h_s.branch.0.bias", _full(np.nan), "h_s.branch.0.bias holds values that are not finite"),
+        ("g_s.dct", _full(-np.inf), "g_s.dct holds values that are not finite"),
+        ("g_s.branch.0.bias", lambda bias: bias[:3], "g_s.branch.0.bias"),
+        ("g_s_perceptual.branch.0.bias", lambda bias: bias[:3], "g_s_perceptual.branch.0.bias must be there as"),
+        *(
+            (name, None, f"{name} is missing")
+            for name in ("rates.log_step", "rates.offset", "scale.3.bias", "tables.z.bounds", "encoder.gain")
+        ),
+        ("g_s_perceptual.branch.0.bias", None, "g_s_perceptual.branch.0.bias must be there as"),
+    ],
+)
+def test_tensors_are_held_to_the_specification(tiny_model, tmp_path, name, change, message):
+    weights = with_second_decoder(read_weights(tiny_model))
+    tensors = dict(weights.tensors)
+    tensor = tensors.pop(name)
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(Weights(tensors | ({name: change(tensor)} if change else {}), weights.metadata).to_bytes())
+    with pytest.raises(NlaicError, match=rf"weights .*bad\.safetensors: .*{message}"):
+        load(str(path), engine="torch")
+
+
+def test_all_that_is_stored_is_held_to_something(tiny_model):
+    held = (*CODEC, *ENCODER, *NETWORKS)
+    for path in (tiny_model, *SHIPPED):
+        assert all(name.startswith(held) for name in read_weights(path).tensors)
+
+
+def test_weights_of_older_files_have_one_row_of_gain(tiny_model, tmp_path):
+    weights = read_weights(tiny_model)
+    path = tmp_path / "older.safetensors"
+    older = {**weights.tensors, "encoder.gain": weights.tensors["encoder.gain"][0]}
+    path.write_bytes(Weights(older, weights.metadata).to_bytes())
+    codec = load(str(path), device="cpu", threads=1)
+    assert codec.decompress(codec.compress(smooth_picture(64, 64))).size == (64, 64)
 
 
 def test_the_same_contents_are_the_same_bytes(tiny_model):

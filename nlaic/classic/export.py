@@ -4,8 +4,7 @@ from torch import nn
 
 from nlaic.classic.nets.build import build_filter
 from nlaic.classic.weights import check_filter
-from nlaic.errors import NlaicError
-from nlaic.export import network_state, with_network
+from nlaic.export import fill, network_state, with_network
 from nlaic.weights import FILTER, Weights
 
 PREFIX = "filter"  # of the tensors
@@ -24,8 +23,5 @@ def filter_network(weights: Weights) -> nn.Module:
     """
     check_filter(weights)
     network = build_filter(weights.architecture, weights.settings)
-    try:
-        network.load_state_dict(network_state(weights, PREFIX))
-    except RuntimeError as error:
-        raise NlaicError(f"weights {weights.path}: {str(error).splitlines()[-1].strip()}") from error
+    fill(network, network_state(weights, PREFIX), weights.path)
     return network.requires_grad_(False).eval()

@@ -42,6 +42,7 @@ class Runner(Protocol):
 def open_runner(weights: Weights, execution: Execution) -> Runner:
     """The engine for a filter, as `nlaic.engine` chooses; an NlaicError for weights of a codec."""
     check_filter(weights)
+    weights.check_networks()
     graphs = choose_graphs(weights, execution)
     if graphs:
         from nlaic.classic.graph_runner import GraphRunner

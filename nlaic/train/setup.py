@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nlaic.arguments import check_arguments, settings_from
 from nlaic.errors import NlaicError
-from nlaic.export import network_state, restore
+from nlaic.export import fill, network_state, restore
 from nlaic.nets.boundary import BoundarySettings
 from nlaic.nets.build import Settings, build, make_settings, start
 from nlaic.nets.discriminator import Discriminator
@@ -190,7 +190,7 @@ def _adversarial(stage: dict[str, Any], plan: Plan) -> OnFiles:
     if not state:
         raise NlaicError(f"stage adversarial: {weights.path} has no discriminator; start from stage discriminator's")
     discriminator = Discriminator(net.rates.log_step.shape[1], json.loads(weights.metadata["discriminator"])["strides"])
-    discriminator.load_state_dict(state)
+    fill(discriminator, state, weights.path)
     settings = settings_from(AdversarialSettings, stage["settings"], "stage.settings")
     return Adversarial(net, discriminator, plan.distortion, settings, _second_decoder(weights, net))
 
@@ -203,7 +203,7 @@ def _boundary(stage: dict[str, Any], plan: Plan) -> OnFiles:
     shape = settings_from(BoundarySettings, stage["settings"], "stage.settings")
     network = boundary_network(shape)
     if (state := network_state(weights, "boundary")) and json.loads(weights.metadata["boundary"]) == shape.to_dict():
-        network.load_state_dict(state)
+        fill(network, state, weights.path)
     more = {name: stage[name] for name in ("relative", "step")}
     check_arguments(Boundary, more, "stage")
     return Boundary(net, decoders, network, plan.distortion, shape.sigma, **more)
@@ -215,7 +215,7 @@ def _second_decoder(weights: Weights, net: HyperpriorVAE) -> nn.Module | None:
     if not state:
         return None
     decoder = copy.deepcopy(net.g_s)
-    decoder.load_state_dict(state)
+    fill(decoder, state, weights.path)
     return decoder
 
 
