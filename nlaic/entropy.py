@@ -70,6 +70,8 @@ END = [0, *(END_WORD >> bit & 1 for bit in range(15, 32)), *[0] * 32, *(END_WORD
 @cache
 def _ans() -> ModuleType:
     """compressai's extension alone (importing the package would import torch), or `nlaic.rans` where there is none."""
+    if sys.byteorder != "little":  # the extension takes words as they lie in memory
+        return importlib.import_module("nlaic.rans")
     if "compressai.ans" in sys.modules:
         return sys.modules["compressai.ans"]
     package = importlib.util.find_spec("compressai")

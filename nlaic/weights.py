@@ -121,7 +121,8 @@ class Weights:
         digest = hashlib.sha256(f"{self.metadata['skip']}{codec}".encode())
         for name in sorted(self.tensors):
             if not name.startswith(NOT_IN_ID):
-                tensor = np.ascontiguousarray(self.tensors[name])
+                tensor = np.asarray(self.tensors[name])
+                tensor = tensor.astype(tensor.dtype.newbyteorder("<"), order="C", copy=False)
                 digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
                 digest.update(tensor.tobytes())
         return digest.digest()[:8]

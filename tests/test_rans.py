@@ -76,3 +76,9 @@ def test_blocks_are_coded_and_refused_alike(monkeypatch):
             with pytest.raises(FormatError):
                 coder.decode_z(wrong, z_index, z_hat.shape, r.size).decode_y(index)
     assert payloads[0] == payloads[1]
+
+
+def test_the_coder_in_python_where_words_lie_the_other_way_round(monkeypatch):
+    assert entropy._ans.__wrapped__() is not rans
+    monkeypatch.setattr("sys.byteorder", "big")
+    assert entropy._ans.__wrapped__() is rans

@@ -1,6 +1,7 @@
 """Weights files: found by name, path and model id; what the id covers; what is refused."""
 
 import hashlib
+import json
 import zipfile
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from nlaic.export import with_second_decoder
 from nlaic.graphs import find_graphs
 from nlaic.resources import resource_folder
 from nlaic.tensors import CODEC, ENCODER, NETWORKS
-from nlaic.weights import PINNED, Weights, find_by_model_id, find_weights, read_weights
+from nlaic.weights import NOT_IN_ID, PINNED, Weights, find_by_model_id, find_weights, read_weights
 from tests.conftest import smooth_picture
 
 SHIPPED = sorted(resource_folder("weights").glob("*.safetensors"))
@@ -101,6 +102,24 @@ def test_the_id_covers_all_that_y_hat_depends_on(tiny_model):
         assert (changed(name) == weights.model_id) == free, name
     assert Weights(weights.tensors, {**weights.metadata, "skip": "6"}).model_id != weights.model_id
     assert Weights(weights.tensors, {**weights.metadata, "licence": "x"}).model_id == weights.model_id
+
+
+def test_the_id_is_that_of_the_bytes_in_the_file(tiny_model):
+    """On a machine of the other byte order too, whose arrays these are, and whatever they are a view of."""
+    weights = read_weights(tiny_model)
+    other = {name: tensor.astype(tensor.dtype.newbyteorder(">")) for name, tensor in weights.tensors.items()}
+    assert any(tensor.dtype.str.startswith(">") for tensor in other.values())
+    strided = {name: np.asfortranarray(tensor) for name, tensor in weights.tensors.items()}
+    assert {Weights(tensors, weights.metadata).model_id for tensors in (other, strided)} == {weights.model_id}
+    data = tiny_model.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    digest = hashlib.sha256(weights.metadata["skip"].encode())
+    kinds = {"I8": "|i1", "U8": "|u1", "U16": "<u2", "I32": "<i4", "F16": "<f2", "F32": "<f4"}
+    for name, entry in sorted(json.loads(data[8:start]).items()):
+        if name != "__metadata__" and not name.startswith(NOT_IN_ID):
+            digest.update(f"{name} {kinds[entry['dtype']]} {tuple(entry['shape'])}".encode())
+            digest.update(data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]])
+    assert digest.digest()[:8] == weights.model_id
 
 
 def test_weights_without_a_codec_are_of_codec_1_and_unknown_ones_are_refused(tiny_model):
