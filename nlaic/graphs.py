@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
-from nlaic.weights import FILTERS, Weights, read_checked, weights_folders
+from nlaic.weights import FILTERS, Weights, files_in, read_checked, weights_folders
 
 SUFFIX = ".onnx.zip"
 MANIFEST = "manifest.json"
@@ -108,5 +108,4 @@ def find_graphs(weights: Weights) -> Graphs | None:
 def _candidates() -> Iterator[Path]:
     for place in weights_folders():
         for folder in (place, place / FILTERS):
-            if folder.is_dir():
-                yield from sorted(folder.glob(f"*{SUFFIX}"))
+            yield from files_in(folder, SUFFIX)

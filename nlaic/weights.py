@@ -250,12 +250,14 @@ def weights_folders() -> list[Path]:
     return [*given, user_folder("data") / "weights", resource_folder("weights")]
 
 
+def files_in(folder: Path, suffix: str) -> Iterator[Path]:
+    """Regular files that end so, by name; none where there is no such folder. A pipe would be waited for."""
+    return filter(Path.is_file, sorted(folder.glob(f"*{suffix}")) if folder.is_dir() else ())
+
+
 def _candidates() -> Iterator[Path]:
     for place in weights_folders():
-        if place.is_file():
-            yield place
-        elif place.is_dir():
-            yield from sorted(place.glob(f"*{SUFFIX}"))
+        yield from (place,) if place.is_file() else files_in(place, SUFFIX)
 
 
 def find_weights(name: str | Path) -> Weights:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from nlaic import load
+from nlaic import graphs, load
 from nlaic import weights as module
+from nlaic.classic import weights as filters
 from nlaic.errors import NlaicError
 from nlaic.export import with_second_decoder
 from nlaic.graphs import find_graphs
@@ -87,6 +89,25 @@ def test_what_is_no_weights_file_stands_in_no_ones_way(tiny_model, tmp_path, mon
     find_graphs(weights)
     with pytest.raises(NlaicError, match=r"0102030405060708.*brain.safetensors: not made by nlaic.*foreign"):
         find_by_model_id(bytes(range(1, 9)))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes that are files")
+@pytest.mark.parametrize(
+    ("looked_at", "folder", "suffix"),
+    [
+        (module._candidates, "", ".safetensors"),
+        (graphs._candidates, "", ".onnx.zip"),
+        (filters._candidates, "filters", ".safetensors"),
+    ],
+)
+def test_pipes_and_folders_in_a_folder_are_passed_over(tmp_path, monkeypatch, looked_at, folder, suffix):
+    monkeypatch.setenv("NLAIC_WEIGHTS", str(tmp_path))
+    (tmp_path / folder).mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / folder / f"a{suffix}")
+    (tmp_path / folder / f"b{suffix}").mkdir()
+    (tmp_path / folder / f"c{suffix}").write_bytes(b"")
+    (tmp_path / folder / f"d{suffix}").symlink_to(f"c{suffix}")
+    assert [path.name for path in looked_at() if tmp_path in path.parents] == [f"c{suffix}", f"d{suffix}"]
 
 
 def test_the_id_covers_all_that_y_hat_depends_on(tiny_model):

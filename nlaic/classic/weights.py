@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nlaic.classic.base import NUMBERS
 from nlaic.errors import NlaicError
-from nlaic.weights import FILTER, SUFFIX, Weights, read_weights, weights_folders
+from nlaic.weights import FILTER, SUFFIX, Weights, files_in, read_weights, weights_folders
 from nlaic.weights import FILTERS as FOLDER
 
 
@@ -73,8 +73,7 @@ def check_filter(weights: Weights) -> None:
 
 def _candidates() -> Iterator[Path]:
     for place in weights_folders():
-        if (place / FOLDER).is_dir():
-            yield from sorted((place / FOLDER).glob(f"*{SUFFIX}"))
+        yield from files_in(place / FOLDER, SUFFIX)
 
 
 def _places() -> str:
