@@ -1,8 +1,10 @@
 """ONNX graphs of a codec's transforms, as `nlaic.onnx_export` writes them: found beside weights, without onnx or torch.
 
-A zip, `<name of the weights>.onnx.zip`: a graph `<transform>.onnx` for each transform, and `manifest.json`:
+A zip, `<name of the weights>.onnx.zip`, its files stored or deflated, 64 MiB in all at most: a graph `<transform>.onnx`
+for each transform, and `manifest.json`, of 1 MiB at most:
     architecture, settings, boundary   of the weights that they are for; boundary is null without a filter
-    reach, sigma                       of the boundary filter; of a filter (`nlaic.classic`) its reach and its multiple
+    reach, sigma                       of the boundary filter: 0..64 in steps of 4, above 0
+    reach, multiple                    of a filter (`nlaic.classic`): 0..1024, 1..64
     parameters                         of each graph: the names of the tensors of a weights file that it takes
     weights, opset, torch, onnx        the file that the parameters' places are of, and what wrote the graphs
 Graphs hold no parameters. Any weights of the same architecture and settings can run on them, so weights that were
@@ -20,12 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from nlaic.errors import NlaicError
-from nlaic.weights import FILTERS, Weights, files_in, read_checked, weights_folders
+from nlaic.seams import SIGMA_MAX, UNIT
+from nlaic.tiles import MULTIPLE
+from nlaic.weights import FILTER, FILTERS, Weights, files_in, read_checked, weights_folders
 
 SUFFIX = ".onnx.zip"
 MANIFEST = "manifest.json"
 NAMED = {"architecture", "settings", "boundary", "parameters"}  # what is looked for in it
-# What a zip raises that is damaged, encrypted, or packed in a way that Python does not know.
+TRANSFORMS = {"analysis", "hyper_analysis", "mean", "synthesis"}  # what every codec has a graph for
+MOST_MANIFEST, MOST = 1 << 20, 1 << 26  # bytes of a manifest, and of a zip or all that is unpacked of it
+REACH_MAX = 1024  # pixels that a filter reaches: memory
+# What a zip raises that is damaged or encrypted, and a manifest that is none.
 FAILURES = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, RuntimeError, EOFError)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bytes for the same contents
 
@@ -48,6 +55,7 @@ class Graphs:
         """Whether they are of these weights' networks."""
         m = self.manifest
         same = m["architecture"] == weights.architecture and m["settings"] == weights.settings
+        same = same and ("filter" in self.models) == (weights.codec == FILTER)
         filter = weights.metadata.get("boundary")
         return same and (filter is None or m["boundary"] == json.loads(filter))
 
@@ -70,18 +78,67 @@ def read_graphs(path: Path) -> Graphs:
     """Read a zip of graphs.
 
     Raises:
-        NlaicError: if it is none, or one of the package's with a wrong hash.
+        NlaicError: if it is none, or larger than any is, or one of the package's with a wrong hash.
     """
+    if path.is_file() and path.stat().st_size > MOST:
+        raise NlaicError(f"graphs {path}: larger than {MOST} bytes")
     data = read_checked(path)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            manifest = json.loads(archive.read(MANIFEST))
-            models = {name: archive.read(f"{name}.onnx") for name in manifest["parameters"]}
-        if missing := NAMED - set(manifest):
-            raise ValueError(f"the manifest lacks {min(missing)}")
+            manifest = json.loads(_unpacked(archive, MANIFEST, MOST_MANIFEST))
+            _check(manifest)
+            models, left = {}, MOST
+            for name in manifest["parameters"]:
+                models[name] = _unpacked(archive, f"{name}.onnx", left)
+                left -= len(models[name])
     except FAILURES as error:
         raise NlaicError(f"graphs {path}: not ONNX graphs of nlaic ({error})") from error
     return Graphs(manifest, models, path)
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A file of a zip, in no more memory than it says that it takes."""
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is neither stored nor deflated")
+    if info.file_size > most:
+        raise ValueError(f"{name} has {info.file_size} bytes, allowed: {most}")
+    with archive.open(info) as file:
+        return file.read(info.file_size)
+
+
+def _check(manifest: Any) -> None:
+    """Hold what engines look for in a manifest to what it must be.
+
+    Raises:
+        ValueError: if it is not so; TypeError where it is nothing that could be.
+    """
+    if missing := NAMED - set(manifest):
+        raise ValueError(f"the manifest lacks {min(missing)}")
+    parameters, boundary = manifest["parameters"], manifest["boundary"]
+    if not isinstance(parameters, dict) or not all(_are_names(names) for names in parameters.values()):
+        raise ValueError("parameters must be lists of names by the names of graphs")
+    if "filter" in parameters:
+        _whole(manifest, "reach", range(REACH_MAX + 1))
+        _whole(manifest, "multiple", range(1, MULTIPLE + 1))
+        return
+    if missing := (TRANSFORMS if boundary is None else {*TRANSFORMS, "boundary"}) - set(parameters):
+        raise ValueError(f"there is no graph {min(missing)}")
+    if boundary is not None:
+        _whole(manifest, "reach", range(0, MULTIPLE + 1, UNIT))
+        if not 0 < manifest["sigma"] <= SIGMA_MAX:
+            raise ValueError(f"sigma must be above 0 and at most {SIGMA_MAX:g}, but is {manifest['sigma']}")
+
+
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _whole(manifest: Mapping[str, Any], name: str, allowed: range) -> None:
+    value = manifest[name]
+    if type(value) is not int or value not in allowed:
+        between = f" in steps of {allowed.step}" if allowed.step > 1 else ""
+        raise ValueError(f"{name} must be {allowed[0]}..{allowed[-1]}{between}, but is {value!r}")
 
 
 def find_graphs(weights: Weights) -> Graphs | None:

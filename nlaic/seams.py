@@ -26,6 +26,7 @@ from nlaic.tiles import Box, Grid, intersection
 
 WIDTH = 128  # of a strip in pixels, w in the paper
 SIGMA = 22.0  # of the weight in pixels for that width: 0.015 at the strip's edge
+SIGMA_MAX = 1e6  # long before, the weight is 1 all over
 PIECE = 1024  # pixels along a strip at most: memory
 UNIT = 4  # pieces are multiples of this long, and begin at multiples of it
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from nlaic.errors import NlaicError
 from nlaic.nets.boundary import (
     BoundarySettings,
     blend_weight,
@@ -28,6 +29,12 @@ def test_weight_is_the_papers_and_small_at_the_edge():
     assert weight[63] == weight[64] == weight.max() > 0.999
     assert weight[0] < 0.02
     assert weight[20] == pytest.approx(math.exp(-((20.5 - 64) ** 2) / (2 * 22**2)))
+
+
+@pytest.mark.parametrize("sigma", [0, -22.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused(sigma):
+    with pytest.raises(NlaicError, match=r"sigma must be above 0"):
+        BoundarySettings(sigma=sigma)
 
 
 def test_only_strips_change_and_by_the_weight():

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from nlaic.errors import NlaicError
 from nlaic.nets.layers import RGB_TO_YCBCR, SLOPE, dct_matrix, zero_init
 from nlaic.nets.paper import PlainBlock
-from nlaic.seams import SIGMA, UNIT, WIDTH
+from nlaic.seams import SIGMA, SIGMA_MAX, UNIT, WIDTH
 from nlaic.seams import blend_weight as blend_weights
 
 KINDS = ("light", "paper")
@@ -45,6 +45,8 @@ class BoundarySettings:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise NlaicError(f"stage.settings.kind must be one of {', '.join(KINDS)}, but got {self.kind!r}")
+        if not 0 < self.sigma <= SIGMA_MAX:
+            raise NlaicError(f"stage.settings.sigma must be above 0 and at most {SIGMA_MAX:g}, but got {self.sigma}")
 
     def to_dict(self) -> dict[str, object]:
         """Return the settings as plain values, for a weights file."""
