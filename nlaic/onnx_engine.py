@@ -15,6 +15,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from nlaic.graph_engine import GraphEngine, Transform
 
 QUIET = 4  # of its log: what is an error is raised
+# Where a graph's data are that are not among the parameters: nowhere. Without it, in the working folder.
+PLACE = "session.model_external_initializers_file_folder_path", os.devnull
 ENCODING = ("analysis", "pull")  # give memory back after each run: the encoder has large arrays of its own
 
 
@@ -29,6 +31,7 @@ class OnnxEngine(GraphEngine):
         state.InvalidProtobuf,
         state.NotImplemented,
         state.RuntimeException,
+        ValueError,  # inputs or outputs of other names or number
     )
 
     def open(self, name: str, model: bytes, parameters: Mapping[str, np.ndarray]) -> Transform:
@@ -37,6 +40,7 @@ class OnnxEngine(GraphEngine):
         options.intra_op_num_threads = self.threads
         options.log_severity_level = QUIET
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry(*PLACE)
         if _shares_memory():
             options.add_session_config_entry("session.use_env_allocators", "1")
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in parameters.values()]

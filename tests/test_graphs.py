@@ -4,9 +4,13 @@ import io
 import json
 import zipfile
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
+from nlaic.engine import Execution
 from nlaic.errors import NlaicError
+from nlaic.graph_engine import open_graphs
 from nlaic.graphs import MANIFEST, SUFFIX, Graphs, find_graphs, read_graphs
 from nlaic.weights import Weights, find_weights
 
@@ -102,3 +106,45 @@ def test_graphs_of_a_filter_are_for_no_codec(weights, tmp_path):
     graphs = find_graphs(weights)
     other = Graphs(graphs.manifest, {"filter": b""})
     assert graphs.fit(weights) and not other.fit(weights)
+
+
+def model_of_a_file(location: str, size: int, inside: bool) -> bytes:
+    """A graph that gives the bytes of a file; from the branch of a condition if `inside`."""
+    tensor = TensorProto(name="taken", data_type=TensorProto.UINT8, dims=[size], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", "0"), ("length", str(size))):
+        tensor.external_data.add(key=key, value=value)
+    out = helper.make_tensor_value_info("output", TensorProto.UINT8, [size])
+    given = helper.make_tensor_value_info("y_hat", TensorProto.FLOAT, ["n"])
+    nodes, initializers = [helper.make_node("Identity", ["taken"], ["output"])], [tensor]
+    if inside:
+        branch = helper.make_graph(nodes, "branch", [], [out], initializers)
+        yes = helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("yes", TensorProto.BOOL, [], [True]))
+        nodes = [yes, helper.make_node("If", ["yes"], ["output"], then_branch=branch, else_branch=branch)]
+        initializers = []
+    graph = helper.make_graph(nodes, "graph", [given], [out], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_graphs_read_no_files(weights, tmp_path, monkeypatch, engine, inside, absolute):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.txt").write_bytes(b"nobody's business")
+    location = str(tmp_path / "secret.txt") if absolute else "secret.txt"
+    manifest = {**find_graphs(weights).manifest, "parameters": {"synthesis": []}}
+    graphs = Graphs(manifest, {"synthesis": model_of_a_file(location, 17, inside)})
+    opened = open_graphs(weights, Execution("cpu", 1, engine=engine), graphs)
+    with pytest.raises(NlaicError, match=r"graph synthesis .* does not run"):
+        opened.synthesis(np.zeros(1, np.float32))
+
+
+def test_a_graph_of_other_inputs_is_an_error(weights):
+    graphs = find_graphs(weights)
+    swapped = Graphs(
+        {**graphs.manifest, "parameters": {"synthesis": graphs.parameters("mean")}},
+        {"synthesis": graphs.models["mean"]},
+    )
+    opened = open_graphs(weights, Execution("cpu", 1, engine="onnx"), swapped)
+    with pytest.raises(NlaicError, match="ONNX Runtime failed"):
+        opened.synthesis(np.zeros((320, 4, 4), np.float32))
