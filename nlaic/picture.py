@@ -33,7 +33,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from nlaic.classic.coders import plugin
 from nlaic.classic.headers import check_scans
 from nlaic.errors import NlaicError
-from nlaic.limits import pixel_limit
+from nlaic.limits import check_holds, pixel_limit
 from nlaic.metadata import HOLDERS, KEYS, metadata_of, save_options
 from nlaic.notes import Warn, ignore
 from nlaic.plugin import FORMAT, SUFFIX
@@ -137,6 +137,7 @@ def encode_picture(image: Image.Image, format: str = "PNG", *, warn: Warn = igno
     """
     if format not in _SAVE_OPTIONS:
         raise NlaicError(f"unknown picture format {format!r}: allowed are {', '.join(_SAVE_OPTIONS)}")
+    check_holds(image.size, format)
     metadata = {key: image.info[key] for key in KEYS if isinstance(image.info.get(key), bytes)}
     if "A" in image.mode and format not in _WITH_ALPHA:
         warn(f"{format} holds no transparency: it is put over white")

@@ -117,10 +117,23 @@ def test_unknown_suffix_names_the_allowed_ones(name):
 def test_what_a_format_cannot_hold():
     with pytest.raises(NlaicError, match="20000x1 pixels cannot be written as WEBP"):
         encode_picture(Image.new("RGB", (20000, 1)), "WEBP")
-    with pytest.raises(NlaicError, match="65537x1 pixels cannot be written as AVIF"):
-        encode_picture(Image.new("RGB", (65537, 1)), "AVIF")
     with pytest.raises(NlaicError, match="allowed are PNG"):
         encode_picture(Image.new("RGB", (1, 1)), "GIF")
+
+
+@pytest.mark.parametrize(
+    ("format", "size"), [("JPEG", (65501, 1)), ("WEBP", (1, 16384)), ("AVIF", (32769, 1)), ("AVIF", (16385, 16384))]
+)
+def test_no_picture_is_written_that_nobody_can_read(format, size, capfd):
+    image = Image.new("L", size)
+    with pytest.raises(NlaicError, match=f"{size[0]}x{size[1]} pixels cannot be written as {format}: .* holds sides up"):
+        encode_picture(image, format)
+    assert capfd.readouterr().err == ""  # libjpeg says things by itself
+
+
+@pytest.mark.parametrize(("format", "side"), [("JPEG", 65500), ("WEBP", 16383), ("AVIF", 32768)])
+def test_the_longest_pictures_that_are_written_can_be_read(format, side):
+    assert read_picture(BytesIO(encode_picture(Image.new("RGB", (side, 1)), format))).size == (side, 1)
 
 
 def test_every_suffix_that_is_looked_for_is_known_to_pillow():

@@ -10,7 +10,7 @@ from PIL import Image, features
 
 from nlaic.classic.headers import Size, avif_sizes, check_scans, check_size, check_sizes
 from nlaic.errors import NlaicError
-from nlaic.limits import pixel_limit
+from nlaic.limits import check_holds, pixel_limit
 
 
 class MissingError(NlaicError):
@@ -51,6 +51,7 @@ class PillowCoder:
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """An RGB picture to a file; an NlaicError where the format does not hold it."""
+        check_holds(image.size, self.format)
         out = BytesIO()
         try:
             image.save(out, self.format, **self.options(quality))

@@ -44,7 +44,7 @@ def test_there_and_back_through_every_codec(name, size):
     assert len(data) == facts["payload_bytes"] + facts["overhead_bytes"] + sum(facts["sections"].values())
 
 
-@pytest.mark.parametrize(("name", "side"), [("jpeg", 70_000), ("webp", 16_400), ("avif", 70_000), ("heic", 16_400)])
+@pytest.mark.parametrize(("name", "side"), [("jpeg", 65_501), ("webp", 16_400), ("avif", 32_769), ("heic", 16_400)])
 def test_a_picture_that_a_codec_does_not_hold_is_refused(name, side):
     one = encoder(name)
     with pytest.raises(NlaicError, match=f"{side}x1 pixels cannot be written as {one.coder.format}: "):

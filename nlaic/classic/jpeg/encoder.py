@@ -20,13 +20,13 @@ from nlaic.classic.jpeg.rounding import nearest, thoughtful
 from nlaic.classic.jpeg.tuning import tune
 from nlaic.errors import NlaicError
 from nlaic.integer import QUALITIES
+from nlaic.limits import check_holds
 from nlaic.metadata import KEYS, save_options
 from nlaic.notes import Warn, ignore
 from nlaic.picture import normalized, over_white
 from nlaic.target import largest_within, target_bytes
 
 ROUNDINGS = ("thoughtful", "attention", "nearest")
-SIDES = 65500  # pixels, by libjpeg; the format has room for 35 more
 PIXEL_BYTES = 72  # a pixel of a picture of noise, which takes the most
 
 
@@ -114,8 +114,7 @@ def encode(
 def _prepared(image: Image.Image, warn: Warn) -> tuple[Image.Image, dict[str, bytes]]:
     """Grey or RGB, and what is kept beside it."""
     picture, metadata = normalized(image, warn=warn)
-    if max(picture.size) > SIDES:
-        raise NlaicError(f"{picture.width}x{picture.height} pixels: JPEG holds sides up to {SIDES}")
+    check_holds(picture.size, "JPEG")
     if "A" in picture.mode:
         warn("JPEG holds no transparency: it is put over white")
         picture = over_white(picture)
