@@ -9,7 +9,9 @@ way in (each conversion that loses something is told to `warn`, one line each):
     alpha, a transparent colour kept as alpha, left out where all of it is opaque
     I, I;16                     grey, round(v / 257); values outside 0..65535 are refused
     16 bits a sample, others    the upper 8, as Pillow reads them
-    F                           refused: its range is not known
+    F, 8 bits with a sign       refused: its range is not known
+    16 bits in planes apart     refused: Pillow reads them as 8
+    camera raw                  refused: Pillow reads its preview
     profile of RGB or grey      kept, and the values as they are; left out where it is sRGB's, to 2 levels
     CMYK, LAB                   to sRGB through the profile; without one by Pillow's formula
     profile that is damaged     ignored
@@ -34,9 +36,9 @@ from nlaic.classic.coders import plugin
 from nlaic.classic.headers import check_scans
 from nlaic.errors import NlaicError
 from nlaic.limits import check_holds, pixel_limit
+from nlaic.looks import look_at, not_empty
 from nlaic.metadata import HOLDERS, KEYS, metadata_of, save_options
 from nlaic.notes import Warn, ignore
-from nlaic.plugin import FORMAT, SUFFIX
 from nlaic.profiles import settled
 from nlaic.whole import write_whole
 
@@ -72,11 +74,6 @@ _WITH_ALPHA = frozenset({"PNG", "WEBP", "AVIF", "TIFF"})
 _COLOURED = frozenset({"WEBP", "AVIF"})  # Pillow writes grey as RGB
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and what Pillow does not look at where samples have 16 bits
 _HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
-_NO_PIXELS = {  # formats that are not opened, and what they are
-    **dict.fromkeys(("EPS", "WMF", "EMF"), "a drawing"),  # Pillow would start another program to render them
-    "IPTC": "a wrapper",  # Pillow would open what is inside, whatever it is
-}
-_PAGED = frozenset({"MPO", "PSD", "ICO", "ICNS"})  # their further frames are previews, layers or sizes
 TURNS = {  # EXIF orientation: what makes the stored picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -178,13 +175,8 @@ def over_white(image: Image.Image) -> Image.Image:
 def _loaded(image: Image.Image) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
-    _not_empty(image)
+    not_empty(image)
     return _with_pixels(image)
-
-
-def _not_empty(image: Image.Image) -> None:
-    if 0 in image.size:
-        raise NlaicError(f"{image.width}x{image.height} pixels: at least 1x1 is needed")
 
 
 def _from(source: Path | BinaryIO, convert: Callable[[Image.Image], Image.Image], warn: Warn) -> Image.Image:
@@ -223,7 +215,7 @@ def _opened(stream: BinaryIO, warn: Warn) -> Image.Image:
         if image.format in ("JPEG", "MPO"):
             stream.seek(0)
             check_scans(stream.read())
-        _look_at(image, warn)
+        look_at(image, warn)
         return _with_pixels(image)
 
 
@@ -244,28 +236,6 @@ def _with_pixels(image: Image.Image) -> Image.Image:
     grey = any("LA" in str(part) for part in getattr(image, "tile", ()))
     image.load()
     return image.convert("LA") if grey and image.mode == "RGBA" else image
-
-
-def _look_at(image: Image.Image, warn: Warn) -> None:
-    """Refuse what has no pixels; tell what is left out. Before loading, which would start programs or lose facts."""
-    if image.format in _NO_PIXELS:
-        raise NlaicError(f"{image.format} is {_NO_PIXELS[image.format]}, not a picture of pixels")
-    if image.format == FORMAT:
-        raise NlaicError(f"is a {SUFFIX} file already: nlaic-decompress makes a picture of it")
-    _not_empty(image)
-    frames = 1 if image.format in _PAGED else getattr(image, "n_frames", 1)
-    if frames > 1:
-        warn(f"the first of {frames} frames is taken")
-    if not image.mode.startswith("I") and any(map(_is_deep, getattr(image, "tile", ()))):
-        warn("16 bits a sample reduced to 8")  # Pillow itself does it while loading
-        if isinstance(image.info.get("transparency"), tuple):
-            image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
-
-
-def _is_deep(tile: Any) -> bool:
-    """Whether a part of a picture, as Pillow is about to load it, has more than 8 bits a sample."""
-    deep_ppm = tile[0].startswith("ppm") and isinstance(tile[3], tuple) and tile[3][-1] > 255
-    return deep_ppm or ";16" in str(tile)
 
 
 def _upright(image: Image.Image, warn: Warn) -> Image.Image:

@@ -32,6 +32,17 @@ def png(width, height, depth, colour, rows):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def tiff(pixels, tags):
+    """A TIFF put together by hand: the pixels, then a directory of whole numbers, {tag: values}."""
+    start, far, entries = 8 + len(pixels), b"", b""
+    for tag, values in sorted(tags.items()):
+        content = struct.pack(f"<{len(values)}I", *values)
+        place = struct.pack("<I", start + 6 + 12 * len(tags) + len(far))
+        entries += struct.pack("<HHI", tag, 4, len(values)) + (content if len(values) == 1 else place)
+        far += content if len(values) > 1 else b""
+    return struct.pack("<4sI", b"II*\0", start) + pixels + struct.pack("<H", len(tags)) + entries + bytes(4) + far
+
+
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 
 

@@ -20,7 +20,7 @@ from nlaic.picture import (
     write_picture,
 )
 from tests.conftest import smooth_picture
-from tests.files_by_hand import png
+from tests.files_by_hand import png, tiff
 from tests.test_picture import RGB
 
 
@@ -126,7 +126,7 @@ def test_what_a_format_cannot_hold():
 )
 def test_no_picture_is_written_that_nobody_can_read(format, size, capfd):
     image = Image.new("L", size)
-    with pytest.raises(NlaicError, match=f"{size[0]}x{size[1]} pixels cannot be written as {format}: .* holds sides up"):
+    with pytest.raises(NlaicError, match=f"x{size[1]} pixels cannot be written as {format}: .* holds sides up"):
         encode_picture(image, format)
     assert capfd.readouterr().err == ""  # libjpeg says things by itself
 
@@ -158,6 +158,41 @@ def test_bits_of_a_ppm(most, notes):
     picture = open_picture(BytesIO(data), warn=said.append)
     assert picture.getextrema() == ((255, 255),) * 3
     assert said == notes * ["16 bits a sample reduced to 8"]
+
+
+def planes(depth, more):
+    """A picture of 6x4 pixels and a TIFF of it, the planes of its colours apart, with more tags."""
+    values = np.linspace(0, 2**depth - 1, 72).astype(f"<u{depth // 8}").reshape(3, 4, 6)
+    size, places = values[0].nbytes, [8 + n * values[0].nbytes for n in range(3)]
+    tags = {256: [6], 257: [4], 258: 3 * [depth], 259: [1], 262: [2], 273: places, 277: [3], 279: 3 * [size], 284: [2]}
+    return np.moveaxis(values, 0, 2), tiff(values.tobytes(), tags | more)
+
+
+@pytest.mark.parametrize("more", [{}, {330: [8]}, {254: [1]}])  # smaller ones below it; itself a smaller one
+def test_a_tiff_by_planes_is_read(more):
+    values, data = planes(8, more)
+    assert np.array_equal(np.asarray(open_picture(BytesIO(data))), values)
+
+
+@pytest.mark.parametrize(
+    ("depth", "more", "says"),
+    [
+        (16, {}, "16 bits a sample in planes apart"),
+        (8, {50706: [1]}, "camera raw, develop it first"),
+        (8, {254: [1], 330: [8]}, "camera raw, develop it first"),
+    ],
+)
+def test_a_tiff_that_would_be_read_as_another_picture_is_refused(depth, more, says):
+    with pytest.raises(NlaicError, match=says):
+        open_picture(BytesIO(planes(depth, more)[1]))
+
+
+def test_samples_with_a_sign_are_refused():
+    tags = {256: [6], 257: [4], 258: [8], 262: [1], 273: [8], 279: [24]}
+    plain, signed = (BytesIO(tiff(bytes(range(24)), tags | {339: [sign]})) for sign in (1, 2))
+    assert np.array_equal(np.asarray(open_picture(plain)), np.arange(24).reshape(4, 6))
+    with pytest.raises(NlaicError, match="samples of 8 bits with a sign"):
+        open_picture(signed)
 
 
 def test_heic(tmp_path, monkeypatch):
