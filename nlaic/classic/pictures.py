@@ -24,13 +24,13 @@ Turn = Image.Transpose | None
 def open_coded(
     stream: BinaryIO, given: tuple[Base, float | None] | None = None, warn: Warn = ignore
 ) -> tuple[Image.Image, Source | None, Turn]:
-    """A picture as `nlaic.picture.open_picture` gives it, what it went through, and how it was turned upright.
+    """A picture as `open_picture` gives it, what it went through as `find_source` does, and how it was turned upright.
 
     Raises:
         NlaicError: if it is no good picture, has several frames, or nothing says how it was coded.
     """
-    source, turn = None, None
-    picture = open_picture(stream, warn=warn)
+    notes: list[str] = []  # told once there is a picture
+    picture = open_picture(stream, warn=notes.append)
     lossless = is_lossless(stream)
     stream.seek(0)
     with pixel_limit():
@@ -39,8 +39,10 @@ def open_coded(
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # whose further frames are previews
             raise NlaicError(f"{frames} frames or pages: only a picture of one is restored")
-        source = find_source(image, given, lossless=lossless)
+        source = find_source(image, given, lossless=lossless, warn=notes.append)
         turn = _turn_of(image)
+    for note in notes:
+        warn(note)
     return picture, source, turn
 
 

@@ -3,7 +3,7 @@
 import os
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -11,6 +11,7 @@ from PIL import Image
 from nlaic.classic.base import BASES, Base, base_named, table_level
 from nlaic.classic.weights import filters_for
 from nlaic.errors import NlaicError
+from nlaic.notes import Warn, ignore
 
 # ITU-T T.81, table K.1, which libjpeg scales by its quality: the steps of luma in rising order.
 STANDARD_LUMA = np.sort(
@@ -64,14 +65,19 @@ def is_lossless(stream: BinaryIO) -> bool:
 
 
 def find_source(
-    image: Image.Image, given: tuple[Base, float | None] | None = None, *, lossless: bool = False
+    image: Image.Image,
+    given: tuple[Base, float | None] | None = None,
+    *,
+    lossless: bool = False,
+    warn: Warn = ignore,
 ) -> Source | None:
-    """What a picture went through, as far as it says so itself; None for one without loss.
+    """What a picture went through, as far as it says so itself; None for one that is left as it is, and why to `warn`.
 
     Args:
         image: as Pillow opened it, its `format` and quantisation tables still there.
         given: what the user says, from `parse_source`; it goes before.
         lossless: from `is_lossless`.
+        warn: hears why a picture is left.
 
     Raises:
         NlaicError: if the codec is known but nothing says at which setting.
@@ -80,16 +86,29 @@ def find_source(
     if base is None and image.format in FORMATS and not lossless:
         base = BASES[FORMATS[image.format]]
     if base is None:
+        warn("no JPEG, WebP, AVIF or HEIC with loss: it is left as it is; or say --source CODEC:QUALITY")
         return None
     if setting is not None:
         return Source(base, base.level(setting))
     tables = getattr(image, "quantization", None)
     if base.name == "jpeg" and tables:
+        if colours := _other_colours(image):
+            warn(f"coded in {colours}, behind which no filter was trained: it is left as it is")
+            return None
         return Source(base, level_of_tables(tables))
     hint = f"--source {base.name}:{base.default:g}, or nearer to what it was"
     if not filters_for(base.name):
         hint += f"; and there is no filter behind {base.name}: --model FILE"
     raise NlaicError(f"nothing in it says its quality: {hint}")
+
+
+def _other_colours(image: Any) -> str:
+    """What a JPEG's planes are, by libjpeg's rule, where they are not grey or YCbCr."""
+    if image.mode == "CMYK" or len(image.layer) != 3 or "jfif" in image.info:
+        return "CMYK" if image.mode == "CMYK" else ""
+    if "adobe" in image.info:
+        return "RGB" if image.info.get("adobe_transform") == 0 else ""
+    return "RGB" if bytes(layer[0] for layer in image.layer) == b"RGB" else ""
 
 
 def level_of_tables(tables: dict[int, list[int]]) -> float:

@@ -84,11 +84,9 @@ def _restore(
     data = job.read()
     picture, source, turn = open_coded(BytesIO(data), given, warn)
     start, seconds = perf_counter(), None
-    if source is None:
-        warn("no JPEG, WebP, AVIF or HEIC with loss: it is left as it is; or say --source CODEC:QUALITY")
-    elif source.level < filters.get(source, report).levels[0] - TOLERANCE:
+    if source and source.level < filters.get(source, report).levels[0] - TOLERANCE:
         warn("finer than the filter was trained for: it is left as it is")
-    else:
+    elif source:
         running = Running(args.block, args.rotations)
         picture = restored(picture, turn, filters.get(source, report), source.level, running)
         seconds = perf_counter() - start

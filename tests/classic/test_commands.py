@@ -117,6 +117,7 @@ def test_what_cannot_be_done_is_one_line_and_no_file(folder, run, tiny_model, li
     got, _, err = run(line)
     assert got == code and says in err[-1], err
     assert len([text for text in err if "note" not in text]) == 1 and names() == before
+    assert not any("frames is taken" in text for text in err)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "torch"])

@@ -3,6 +3,7 @@
 import struct
 from io import BytesIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,6 +12,7 @@ from nlaic.classic.pictures import open_coded
 from nlaic.classic.source import find_source, is_lossless, level_of_tables, parse_source
 from nlaic.errors import NlaicError
 from tests.conftest import smooth_picture
+from tests.files_by_hand import saved
 
 
 def opened(format, **options):
@@ -29,6 +31,40 @@ def test_the_quality_of_a_jpeg_is_in_its_tables(quality, more):
     source = find_source(opened("JPEG", quality=quality, **more))
     assert source.base is BASES["jpeg"]
     assert abs(jpeg_quality(source.level) - quality) <= 1
+
+
+def with_ids(ids):
+    """A JPEG without JFIF and Adobe markers whose three components have other ids than 1, 2, 3."""
+    out = BytesIO()
+    smooth_picture(32, 32).save(out, "JPEG", quality=30, subsampling=0)
+    data = out.getvalue()
+    frame = data.index(b"\xff\xc0")
+    scan = data.index(b"\xff\xda")
+    changed = bytearray(data)
+    for n, letter in enumerate(ids):
+        changed[frame + 10 + 3 * n] = changed[scan + 5 + 2 * n] = letter
+    return bytes(changed[:2] + changed[20:])
+
+
+@pytest.mark.parametrize(
+    ("data", "colours"),
+    [
+        (saved(smooth_picture(32, 32), "JPEG", quality=30, keep_rgb=True), "RGB"),
+        (saved(smooth_picture(32, 32).convert("CMYK"), "JPEG", quality=30), "CMYK"),
+        (with_ids(b"RGB"), "RGB"),
+        (with_ids(b"\1\2\3"), ""),
+        (saved(smooth_picture(32, 32).convert("L"), "JPEG", quality=30), ""),
+    ],
+)
+def test_a_jpeg_of_other_colours_than_filters_know_is_left(data, colours):
+    notes = []
+    picture, source, _ = open_coded(BytesIO(data), warn=notes.append)
+    if not colours:
+        assert jpeg_quality(source.level) == 30 and notes == []
+        return
+    assert source is None and notes == [f"coded in {colours}, behind which no filter was trained: it is left as it is"]
+    assert np.array_equal(np.asarray(picture), np.asarray(Image.open(BytesIO(data)).convert("RGB")))
+    assert open_coded(BytesIO(data), parse_source("jpeg:20"))[1].base.name == "jpeg"
 
 
 def test_tables_of_other_programs_are_told_by_their_size():
