@@ -57,8 +57,9 @@ _OUTPUT_FORMATS = {
 # Looked for in folders; a file that is named is opened whatever its suffix.
 INPUT_SUFFIXES = (
     frozenset(_OUTPUT_FORMATS)
-    | {".apng", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpx"}
-    | {".mpo", ".pbm", ".pcx", ".pgm", ".qoi", ".sgi", ".tga", ".heic", ".heif"}
+    | {".apng", ".avifs", ".dds", ".dib", ".gif", ".heic", ".heics", ".heif", ".hif", ".icns", ".ico"}
+    | {".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpf", ".jpx"}
+    | {".mpo", ".pbm", ".pcx", ".pgm", ".qoi", ".sgi", ".tga"}
 )
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 1},  # four times as fast as Pillow's default, 3 % larger

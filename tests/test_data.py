@@ -81,6 +81,15 @@ def test_pictures_are_learned_as_they_are_seen(tmp_path):
     assert np.array_equal(pictures[2], np.rot90(np.asarray(smooth_picture(40, 30, 1)), -1))
 
 
+def test_pictures_of_all_suffixes_are_learned(tmp_path):
+    root = tmp_path / "photos"
+    root.mkdir()
+    for suffix, format in (("gif", "GIF"), ("JFIF", "JPEG"), ("jp2", "JPEG2000"), ("qoi", "QOI")):
+        smooth_picture(40, 30).save(root / f"{suffix}.{suffix}", format)
+    pictures = load_pictures(root, tmp_path / "memory", workers=1)
+    assert len(pictures) == 4 and pictures.unreadable == []
+
+
 def test_what_was_read_in_another_way_is_read_again(folder, tmp_path, monkeypatch):
     load_pictures(folder, tmp_path / "memory")
     monkeypatch.setattr(module, "_decode", lambda *_: pytest.fail("read again"))

@@ -138,7 +138,18 @@ def test_the_longest_pictures_that_are_written_can_be_read(format, side):
 
 def test_every_suffix_that_is_looked_for_is_known_to_pillow():
     known = Image.registered_extensions()
-    assert {suffix for suffix in INPUT_SUFFIXES if suffix not in known} <= {".pnm", ".heic", ".heif"}
+    assert {suffix for suffix in INPUT_SUFFIXES if suffix not in known} <= {".pnm", ".heic", ".heics", ".heif", ".hif"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "format"),
+    [(".ico", "ICO"), (".icns", "ICNS"), (".dds", "DDS"), (".j2c", "JPEG2000"), (".jpf", "JPEG2000")],
+)
+def test_icons_textures_and_further_names_of_jpeg_2000(suffix, format, tmp_path):
+    picture, path = smooth_picture(128, 128), tmp_path / f"a{suffix}"
+    picture.save(path, format)
+    found = open_picture(path).resize((128, 128))  # Pillow writes icons of several sizes, the largest is read
+    assert suffix in INPUT_SUFFIXES and np.abs(np.asarray(found, float) - np.asarray(picture)).mean() < 1
 
 
 def test_sixteen_bits_of_a_tiff_whose_white_is_zero():

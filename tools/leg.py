@@ -85,7 +85,7 @@ def pack(target: Path, megabytes: float, words: Sequence[str]) -> None:
     """Write configuration, networks, starting weights and as many pictures as there is room for, drawn at random."""
     from safetensors.torch import save
 
-    from nlaic.train.data import SUFFIXES
+    from nlaic.picture import INPUT_SUFFIXES
     from nlaic.train.losses import network_files, used_terms
     from nlaic.train.perceptual import find, read
 
@@ -99,7 +99,7 @@ def pack(target: Path, megabytes: float, words: Sequence[str]) -> None:
         files["start"], suffix = _start(start)
     files["chain.json"] = json.dumps({"chain": chain, "start": suffix}).encode()
     root = Path(first["data"]["root"])
-    pictures = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    pictures = sorted(p for p in root.rglob("*") if p.suffix.lower() in INPUT_SUFFIXES)
     random.Random(first["sampling"]["seed"]).shuffle(pictures)
     room, count = megabytes * MB - sum(map(len, files.values())), 0
     with zipfile.ZipFile(target, "w") as archive:

@@ -5,11 +5,11 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from nlaic.ahead import processors
-from nlaic.cli.files import DoneError, Job, UsageError, is_file, is_stdout
+from nlaic.cli.files import DoneError, Job, UsageError, is_file, is_stdout, passed_over
 from nlaic.cli.progress import Reporter, StopError, is_terminal, reason, say
 from nlaic.container import MAX_PIXELS
 from nlaic.errors import NlaicError, lacks_memory
@@ -203,6 +203,12 @@ def still_to_do(jobs: Iterable[Job], force: bool, report: Reporter) -> Iterator[
             report.finish()
         else:
             yield job
+
+
+def tell_passed_over(args: argparse.Namespace, known: Collection[str], report: Reporter) -> None:
+    """With -r, a note on what else is in the folders: who deletes them afterwards would delete it too."""
+    for name, text in passed_over(args.inputs, known) if args.recursive else ():
+        report.note(name, text)
 
 
 def do_all(jobs: Iterable[Job], work: Callable[[Job], None], report: Reporter) -> bool:

@@ -104,13 +104,21 @@ def _compress_all(args: argparse.Namespace) -> bool:
     jobs = [_no_picture(job, INPUT_SUFFIXES) for job in jobs]
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=args.effort > 3, stdout_taken=taken)
-    if args.total_bytes is not None:
-        return compress_set(jobs, args, report)
     if args.executor:
         if args.codec:
             raise UsageError("--executor is for nlaic's own codec, not for --codec")
         if taken or any(job.source is None for job in jobs):
             raise UsageError("--executor works on files, not on standard input or output")
+    good = _compress_jobs(jobs, args, report)
+    command.tell_passed_over(args, INPUT_SUFFIXES | {SUFFIX}, report)
+    return good
+
+
+def _compress_jobs(jobs: Sequence[Job], args: argparse.Namespace, report: Reporter) -> bool:
+    """Together, many at once, or one after the other; False where one failed."""
+    if args.total_bytes is not None:
+        return compress_set(jobs, args, report)
+    if args.executor:
         return compress_many(jobs, args, _options(args), report)
     codecs = _Codecs(args)
     to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs

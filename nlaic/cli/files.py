@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from nlaic.errors import NlaicError
 from nlaic.whole import replacing
 
 STDIO = "-"
+TOLD = 10  # suffixes of files that are not looked at
 
 
 class UsageError(NlaicError):
@@ -196,9 +198,9 @@ def _walk(top: Path, reads: Collection[str], results: Path | None) -> Iterator[t
     """The files below a folder, sorted; hidden ones, pipes, links to folders and the folder of results are left out."""
     problems: list[OSError] = []
     found, place = [], results and _key(results)
-    for folder, below, names in os.walk(top, onerror=problems.append):
-        below[:] = [n for n in below if not n.startswith(".") and _key(Path(folder, n)) != place]
-        taken = (Path(folder, n) for n in names if Path(n).suffix.lower() in reads and not n.startswith("."))
+    for folder, below, names in _folders(top, problems.append):
+        below[:] = [n for n in below if _key(Path(folder, n)) != place]
+        taken = (Path(folder, n) for n in names if Path(n).suffix.lower() in reads)
         found += [path for path in taken if is_file(path) or _missing(path)]
     for path in sorted(found):
         yield path, path.relative_to(top), ""
@@ -206,6 +208,26 @@ def _walk(top: Path, reads: Collection[str], results: Path | None) -> Iterator[t
         yield Path(error.filename), top, error.strerror or str(error)
     if not found and not problems:
         yield top, top, f"holds no file ending in {' '.join(sorted(reads))}"
+
+
+def passed_over(inputs: Sequence[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """For each folder, of how many files below it the suffix is not `known`, those that there are most of first."""
+    for top in (name for name in inputs if _is_folder(Path(name))):
+        suffixes = (Path(name).suffix.lower() for _, _, names in _folders(Path(top)) for name in names)
+        counts = Counter(suffix for suffix in suffixes if suffix not in known)
+        most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        told = [f"{count} {suffix or 'without a suffix'}" for suffix, count in most[:TOLD]]
+        if more := sum(count for _, count in most[TOLD:]):
+            told.append(f"{more} others")
+        if told:
+            yield top, f"not looked at: {', '.join(told)}"
+
+
+def _folders(top: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk, without what is hidden."""
+    for folder, below, names in os.walk(top, onerror=onerror):
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield folder, below, [name for name in names if not name.startswith(".")]
 
 
 def _without_collisions(jobs: Sequence[Job], recursive: bool) -> list[Job]:

@@ -66,7 +66,9 @@ def _encode_all(args: argparse.Namespace) -> bool:
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=bool(args.tune), stdout_taken=taken)
     to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs
-    return command.do_all(to_do, lambda job: _encode(job, args, report), report)
+    good = command.do_all(to_do, lambda job: _encode(job, args, report), report)
+    command.tell_passed_over(args, INPUT_SUFFIXES, report)
+    return good
 
 
 def _encode(job: Job, args: argparse.Namespace, report: Reporter) -> None:

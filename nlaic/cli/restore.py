@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NAME = "nlaic-restore"
 ENDING = "-restored"
 TOLERANCE = 0.01  # of a level: what quantisation tables tell is not exact
-LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".heic", ".heif"})
+LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".heic", ".heif", ".hif"})
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

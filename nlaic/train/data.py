@@ -22,13 +22,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from nlaic.arguments import check_least
 from nlaic.errors import NlaicError
-from nlaic.picture import read_picture
+from nlaic.picture import INPUT_SUFFIXES, read_picture
 from nlaic.whole import replacing, write_whole
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 AHEAD = 8  # pictures that a process has decoded and nobody has looked at
 GRIDS, LOGS = "grids", "logs"  # folders of a run
-READING = 2  # of pictures, in the names of caches: 2 as `nlaic.picture` reads them
+READING = 3  # of pictures, in the names of caches: 3 as `nlaic.picture` reads them, and refuses them
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -91,10 +90,10 @@ def load_pictures(root: Path, cache: Path, workers: int = 2) -> Pictures:
     """
     if not root.is_dir():
         raise NlaicError(f"data: {root} is not a folder")
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in INPUT_SUFFIXES)
     files = [p for p in found if p.is_file() and not _is_drawn(p)]
     if not files:
-        raise NlaicError(f"data: no picture in {root} (looked for {', '.join(sorted(SUFFIXES))})")
+        raise NlaicError(f"data: no picture in {root} (looked for {', '.join(sorted(INPUT_SUFFIXES))})")
     stats = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     key = hashlib.sha256(json.dumps([READING, str(root.resolve()), stats]).encode()).hexdigest()[:16]
     pixels, index = cache / f"{key}.u8", cache / f"{key}.json"

@@ -86,7 +86,7 @@ def test_in_a_tree_one_of_two_that_would_write_the_same_is_done(folder, run, stu
 def test_where_results_go(line, made, folder, run, stub):
     for path in ("a.png", "photos/a/b.png", "photos/c.tar.jpg", "photos/.hidden.png"):
         picture(path)
-    (folder / "photos/notes.txt").write_text("no picture, not looked at")
+    (folder / "photos/.notes.txt").write_text("hidden, not looked at")
     (folder / "out").mkdir()
     before = tree(folder)
     code, out, err = run(f"compress {line}")
@@ -94,6 +94,20 @@ def test_where_results_go(line, made, folder, run, stub):
     assert len(out) == len(made)
     assert tree(folder) - before == made
     assert len(stub.loads) == 1
+
+
+def test_what_else_is_in_a_folder_is_told_at_the_end(folder, run, stub):
+    for path in ("photos/a.png", "photos/more/b.png", "photos/.hidden/c.png"):
+        picture(path)
+    for name in ("a.CR2", "more/b.cr2", "more/b.xmp", "more/LICENSE", "d.nlaic", ".e.cr2", ".hidden/f.cr2"):
+        (folder / "photos" / name).write_bytes(b"")
+    told = ["nlaic-compress: photos: note: not looked at: 2 .cr2, 1 without a suffix, 1 .xmp"]
+    assert run("compress -r photos")[::2] == (0, told)
+    assert run("compress -r photos --quiet --force") == (0, [], [])
+    assert run("compress photos/a.png --force")[2] == []
+    for number in range(12):
+        (folder / f"photos/x.{number}").write_bytes(b"")
+    assert run("compress -r photos")[2][-1].endswith(", 5 others")
 
 
 def test_decompress_loads_once_a_model_and_makes_png(folder, run, stub):
