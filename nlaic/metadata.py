@@ -19,11 +19,16 @@ _UNIT = 0x0128
 _DESCRIPTIVE = (*_TEXTS, 0x011A, 0x011B, _UNIT)  # tags of TIFF files that say nothing of how their pixels are stored
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _XMP_TAG, _PREDICTOR_TAG, _HORIZONTAL = 700, 317, 2
+_IPTC_TAG, _IPTC_RESOURCE, _IPTC_TEXT = 33723, 0x0404, "Raw profile type iptc"  # of TIFF, of Photoshop in JPEG, of PNG
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _TURN = re.compile(rb'(tiff:Orientation(?:="|>))[0-9]')
 
 
 def metadata_of(image: Image.Image, warn: Warn) -> dict[str, bytes]:
-    """`exif` (with its prefix) and `xmp` as far as they are there, their orientation 1; the picture stays as it is."""
+    """`exif` (with its prefix) and `xmp` as far as they are there, their orientation 1; the picture stays as it is.
+
+    `warn` hears of what is damaged, and of what else there is.
+    """
     found = {}
     try:
         stored = image.info.get("exif")
@@ -39,7 +44,18 @@ def metadata_of(image: Image.Image, warn: Warn) -> dict[str, bytes]:
         found["xmp"] = _TURN.sub(rb"\g<1>1", xmp)
     elif xmp:
         warn("XMP left out, it is damaged")
+    _tell_others(image, warn)
     return found
+
+
+def _tell_others(image: Image.Image, warn: Warn) -> None:
+    """What else says something of a picture, and has no place in other files."""
+    resources = image.info.get("photoshop")
+    in_jpeg = isinstance(resources, dict) and resources.get(_IPTC_RESOURCE)
+    if in_jpeg or _IPTC_TAG in getattr(image, "tag_v2", ()) or _IPTC_TEXT in image.info:
+        warn("IPTC (caption, keywords, rights) left out")
+    if any(content.startswith(_EXTENDED_XMP) for _, content in getattr(image, "applist", ())):
+        warn("extended XMP left out, what goes beyond the first 64 kB")
 
 
 def save_options(metadata: dict[str, bytes], format: str, warn: Warn) -> dict[str, Any]:

@@ -16,6 +16,7 @@ way in (each conversion that loses something is told to `warn`, one line each):
     CMYK, LAB                   to sRGB through the profile; without one by Pillow's formula
     profile that is damaged     ignored
     EXIF orientation            applied to the pixels; EXIF and XMP are kept and say 1, the thumbnail is left out
+    IPTC, extended XMP          left out
     many frames or pages        the first
     HEIC                        as pillow-heif reads it, where it is installed
 

@@ -125,6 +125,36 @@ def test_exif_of_an_orientation_alone_is_nothing(codec):
     assert codec.compress(image, 50, effort=1) == plain
 
 
+def segment(marker, content):
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+IPTC = b"\x1c\2\x78\0\7Caption\x1c\2\x74\0\6rights"
+IPTC_TOLD, XMP_TOLD = (
+    "IPTC (caption, keywords, rights) left out",
+    "extended XMP left out, what goes beyond the first 64 kB",
+)
+FURTHER = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + b"A" * 32 + struct.pack(">II", 9, 0) + b"<rest />!")
+RESOURCES = b"8BIM\4\4\0\0" + struct.pack(">I", len(IPTC)) + IPTC
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "between", "told"),
+    [
+        ("JPEG", {}, segment(0xED, b"Photoshop 3.0\0" + RESOURCES), [IPTC_TOLD]),
+        ("JPEG", {"xmp": XMP}, FURTHER, [XMP_TOLD]),
+        ("JPEG", {"xmp": XMP}, segment(0xED, b"Photoshop 3.0\0" + RESOURCES) + FURTHER, [IPTC_TOLD, XMP_TOLD]),
+        ("JPEG", {}, segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\x25\0\0\0\0\0\2ab"), []),
+        ("TIFF", {"tiffinfo": {33723: IPTC}}, b"", [IPTC_TOLD]),
+    ],
+)
+def test_what_is_told_of_a_picture_elsewhere_is_said_to_be_left_out(format, options, between, told, there_and_back):
+    data = saved(smooth_picture(*SIZE), format, **options)
+    data = data[:2] + between + data[2:]
+    assert there_and_back(data)[2] == told
+    assert there_and_back(data, strip=True)[2] == []
+
+
 def test_large_metadata_counts_and_jpeg_says_what_it_cannot_hold(codec):
     image = smooth_picture(*SIZE)
     image.info["xmp"] = bytes(range(32, 127)) * 1000
