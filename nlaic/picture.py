@@ -25,10 +25,11 @@ and `read_picture` go further, for programs that look at pixels alone: RGB in sR
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -42,6 +43,8 @@ from nlaic.metadata import HOLDERS, KEYS, metadata_of, save_options
 from nlaic.notes import Warn, ignore
 from nlaic.profiles import settled
 from nlaic.whole import write_whole
+
+T = TypeVar("T")
 
 _OUTPUT_FORMATS = {
     ".png": "PNG",
@@ -109,12 +112,12 @@ def read_picture(source: Path | BinaryIO, *, warn: Warn = ignore) -> Image.Image
 
 def normalized(image: Image.Image, *, strip: bool = False, warn: Warn = ignore) -> tuple[Image.Image, dict[str, bytes]]:
     """Any Pillow picture as `open_picture` gives it and, apart, its metadata; the picture given stays as it is."""
-    return _normalized(_loaded(image), strip, warn)
+    return _given(image, lambda loaded: _normalized(loaded, strip, warn))
 
 
 def to_rgb(image: Image.Image, *, warn: Warn = ignore) -> Image.Image:
     """Any Pillow picture as `read_picture` gives it, but for `info`; the picture given stays as it is."""
-    return _rgb(_loaded(image), warn)
+    return _given(image, lambda loaded: _rgb(loaded, warn))
 
 
 def output_format(path: Path) -> str:
@@ -174,11 +177,13 @@ def over_white(image: Image.Image) -> Image.Image:
     return whole.convert(image.mode.removesuffix("A"))
 
 
-def _loaded(image: Image.Image) -> Image.Image:
+def _given(image: Image.Image, convert: Callable[[Image.Image], T]) -> T:
+    """What is made of a picture that somebody else has opened, and may have closed again, or tagged."""
     if not isinstance(image, Image.Image):
         raise NlaicError(f"image must be a PIL image, but got {type(image).__name__}: use PIL.Image.open")
     not_empty(image)
-    return _with_pixels(image)
+    with _sound("the picture is closed, damaged or oddly tagged"):
+        return convert(_with_pixels(image))
 
 
 def _from(source: Path | BinaryIO, convert: Callable[[Image.Image], Image.Image], warn: Warn) -> Image.Image:
@@ -193,12 +198,19 @@ def _from(source: Path | BinaryIO, convert: Callable[[Image.Image], Image.Image]
 
 def _read(stream: BinaryIO, convert: Callable[[Image.Image], Image.Image], warn: Warn) -> Image.Image:
     """A picture of an open stream: everything that goes wrong is an NlaicError without a name."""
-    try:
+    with _sound("damaged or truncated picture"):
         if not stream.seekable():
             stream = BytesIO(stream.read())
         if not stream.read(1):
             raise NlaicError("empty file (0 bytes)")
         return convert(_opened(stream, warn))
+
+
+@contextmanager
+def _sound(problem: str) -> Iterator[None]:
+    """Everything that goes wrong is an NlaicError; `problem` says what it mostly is."""
+    try:
+        yield
     except NlaicError:
         raise
     except UnidentifiedImageError as error:
@@ -208,7 +220,7 @@ def _read(stream: BinaryIO, convert: Callable[[Image.Image], Image.Image], warn:
     except MemoryError as error:
         raise NlaicError("not enough memory for this picture") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise NlaicError(f"damaged or truncated picture: {error or type(error).__name__}") from error
+        raise NlaicError(f"{problem}: {str(error) or type(error).__name__}") from error
 
 
 def _opened(stream: BinaryIO, warn: Warn) -> Image.Image:

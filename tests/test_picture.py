@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 
 from nlaic.errors import NlaicError
 from nlaic.picture import (
+    normalized,
     read_picture,
     to_rgb,
 )
@@ -166,6 +167,31 @@ def test_an_opened_picture_is_turned_as_its_file_is_and_only_once(orientation, m
 def test_what_is_no_picture_is_named(given):
     with pytest.raises(NlaicError, match=rf"PIL image, but got {type(given).__name__}: use PIL\.Image\.open"):
         to_rgb(given)
+
+
+def left(image):
+    """As it is behind its `with` block, not loaded in it."""
+    with image:
+        return image
+
+
+def closed(image):
+    image.load()
+    image.close()
+    return image
+
+
+def tagged(image):
+    image.info["transparency"] = "red"
+    return image
+
+
+@pytest.mark.parametrize(("spoil", "mode"), [(left, "RGB"), (closed, "RGB"), (tagged, "L")])
+def test_a_picture_that_cannot_be_used_is_one_error(spoil, mode, tmp_path):
+    Image.fromarray(RGB).convert(mode).save(tmp_path / "a.png")
+    for take in (to_rgb, normalized):
+        with pytest.raises(NlaicError, match=r"closed, damaged or oddly tagged: .+"):
+            take(spoil(Image.open(tmp_path / "a.png")))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
