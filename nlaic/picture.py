@@ -253,7 +253,17 @@ def _with_pixels(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image, warn: Warn) -> Image.Image:
-    """Turned by its EXIF orientation; a damaged EXIF costs the orientation, not the picture."""
+    """Turned by its orientation; without EXIF then, so that nobody turns it again."""
+    turn = TURNS.get(orientation_of(image, warn) or 1)
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
+    return turned
+
+
+def orientation_of(image: Image.Image, warn: Warn = ignore) -> int | None:
+    """That of EXIF, else of XMP; a damaged EXIF costs the orientation, not the picture."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception as error:  # see _read
@@ -263,12 +273,7 @@ def _upright(image: Image.Image, warn: Warn) -> Image.Image:
         other = Image.new("1", (1, 1))
         other.info = {key: value for key, value in image.info.items() if key != "exif"}
         orientation = other.getexif().get(ExifTags.Base.Orientation)
-    turn = TURNS.get(orientation or 1)
-    if turn is None:
-        return image
-    turned = image.transpose(turn)
-    turned.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
-    return turned  # without EXIF, so that nobody turns it again
+    return orientation
 
 
 def _normalized(image: Image.Image, strip: bool, warn: Warn) -> tuple[Image.Image, dict[str, bytes]]:

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 import nlaic
 from nlaic.picture import open_picture
 from tests.conftest import smooth_picture
-from tests.files_by_hand import linear_profile
+from tests.files_by_hand import XMP, linear_profile
 
 
 @pytest.fixture
@@ -81,6 +81,62 @@ def test_torch_waits_for_the_pixels(tiny, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == "(64, 64) False\n"
+
+
+def _turned(image, **options):
+    out = BytesIO()
+    image.save(out, "NLAIC", **options)
+    return Image.open(out)
+
+
+def _exif(orientation=None):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    if orientation:
+        exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("xmp", [b"", XMP], ids=["", "xmp"])  # which says 6, too
+@pytest.mark.parametrize(
+    ("options", "upright"),
+    [
+        ({}, True),
+        ({"strip": True}, True),
+        ({"exif": _exif(6)}, True),
+        ({"exif": _exif(6).tobytes(), "strip": True}, True),
+        ({"exif": None}, True),
+        ({"exif": b"", "icc_profile": None}, True),
+        ({"xmp": b"<x/>"}, True),
+        ({"exif": _exif(1)}, False),  # it is said to be upright as it lies there
+        ({"exif": _exif()}, False),
+    ],
+)
+def test_a_photograph_is_turned_by_the_exif_given_or_by_its_own(options, upright, xmp, tiny):
+    picture, source = smooth_picture(96, 64), BytesIO()
+    stored = picture.transpose(Image.Transpose.ROTATE_90)
+    stored.save(source, "WEBP", lossless=True, exif=_exif(6), xmp=xmp)
+    found = _turned(Image.open(source), **options, **tiny | {"effort": 1, "quality": 90})
+    assert found.size == (picture if upright else stored).size
+    assert np.abs(np.asarray(found, float) - np.asarray(picture if upright else stored)).mean() < 25
+    assert found.getexif().get(0x0112, 1) == 1
+    assert ("exif" in found.info) == (options.get("exif", True) not in (None, b"") and not options.get("strip"))
+
+
+@pytest.mark.parametrize(
+    ("key", "junk"), [("exif", b"junk"), ("exif", b"Exif\0\0II*\0\xff\xff"), ("icc_profile", b"junk")]
+)
+def test_metadata_given_that_are_none_are_refused(key, junk, tiny):
+    with pytest.raises(nlaic.NlaicError, match=f"{key} is damaged: ."):
+        smooth_picture(64, 64).save(BytesIO(), "NLAIC", **{key: junk}, **tiny)
+
+
+def test_what_is_decoded_is_sound(tiny):
+    out = BytesIO()
+    smooth_picture(64, 64).save(out, "NLAIC", **tiny)
+    opened = Image.open(out)
+    opened.load()
+    opened.verify()
 
 
 def test_metadata_that_are_asked_to_go_do(tiny):
