@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from nlaic.errors import NlaicError
 from nlaic.train.chain import compose_chain
 from nlaic.train.run import run
-from nlaic.train.setup import make_plan
+from nlaic.train.setup import CHECKPOINT, make_plan, read_checkpoint
 from nlaic.weights import find_weights
 from tests.runs import SMALL, command, config, short_run
 
@@ -100,6 +101,57 @@ def test_a_checkpoint_of_a_gpu_goes_on_without_one(folder, tmp_path, monkeypatch
         torch.load(file, weights_only=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert short_run(folder, tmp_path / "run", 3).exists()
+
+
+def checkpoint_of(path, **changed):
+    """What is looked at in a checkpoint, with tensors, at step 3."""
+    names = {name: kind() for name, kind in CHECKPOINT.items()}
+    tensors = {"mean.net.a": torch.arange(5.0), "objective.b": torch.ones(2, 3)}
+    torch.save({**names, "state_dict": tensors, "nlaic": {"steps": 3, "seconds": 1.5}, **changed}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"nlaic": been} for been in (5, [1], {}, {"steps": 1}, {"steps": None, "seconds": None})),
+        *({"nlaic": {"steps": 1, "seconds": seconds}} for seconds in ("x", float("nan"), float("inf"), -1.0, 10**400)),
+        *({"nlaic": {"steps": steps, "seconds": 1.0}} for steps in ("x", 1.5, -1, 10**400)),
+        *({name: None} for name in CHECKPOINT),
+    ],
+    ids=lambda changed: str(changed)[:60],
+)
+def test_what_is_no_checkpoint_of_a_run_is_told(tmp_path, changed):
+    assert read_checkpoint(checkpoint_of(tmp_path / "last.ckpt"))["nlaic"]["steps"] == 3
+    with pytest.raises(ValueError, match=r"not of a run|how far it is|further than any run"):
+        read_checkpoint(checkpoint_of(tmp_path / "last.ckpt", **changed))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_every_changed_byte_of_a_checkpoints_contents_is_read_or_told(tmp_path):
+    path = checkpoint_of(tmp_path / "last.ckpt")
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entry = next(info for info in archive.infolist() if info.filename.endswith("data.pkl"))
+        start = data.index(archive.read(entry))
+    told = 0
+    for place in range(start, start + entry.file_size):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            told += type(error) is ValueError
+    assert told > 100
+
+
+@pytest.mark.parametrize("content", [[1], {"nlaic": 5}], ids=str)
+def test_neither_goes_a_run_on_from_it_nor_begins(folder, tmp_path, content):
+    (tmp_path / "run").mkdir()
+    torch.save(content, tmp_path / "run" / "last.ckpt")
+    with pytest.raises(NlaicError, match="is damaged or no checkpoint; remove it or choose another dir="):
+        short_run(folder, tmp_path / "run", 2)
+    with pytest.raises(NlaicError, match=r"start: .*last\.ckpt is not a checkpoint of this model"):
+        short_run(folder, tmp_path / "other", 2, f"start={tmp_path}/run")
 
 
 def test_a_run_starts_from_a_weights_file(folder, tmp_path):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from nlaic.train.filters import FilterReport, coded_pictures, restoration
 from nlaic.train.objectives import Objective
 from nlaic.train.outcome import exported, write
 from nlaic.train.report import CodecReport, Report
-from nlaic.train.setup import Plan, compile_networks, first_stage, later_stage, make_plan, start_from
+from nlaic.train.setup import Plan, compile_networks, first_stage, later_stage, make_plan, read_checkpoint, start_from
 from nlaic.train.stages import Budget, Stage
 from nlaic.weights import user_folder
 
@@ -170,11 +169,11 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
     """Train to the end of the budget, from the checkpoint where there is one."""
     if last.exists():
         try:
-            been = _been(last)
-            over = module.budget.progress(been["seconds"], been["steps"]) >= 1
-            print(f"{'finished before' if over else 'going on from'}: {last}, step {been['steps']}")
-        except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+            been = read_checkpoint(last)["nlaic"]
+        except (OSError, ValueError) as error:
             raise NlaicError(f"{last} is damaged or no checkpoint; remove it or choose another dir=") from error
+        over = module.budget.progress(been["seconds"], been["steps"]) >= 1
+        print(f"{'finished before' if over else 'going on from'}: {last}, step {been['steps']}")
     try:
         trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=False)
     except MisconfigurationException as error:
@@ -187,11 +186,6 @@ def _fit(trainer: pl.Trainer, module: Stage, last: Path) -> None:
         if "parameter group" in str(error):
             raise NlaicError(f"{last} is a checkpoint of another optimisation.kind; choose another dir=") from error
         raise
-
-
-def _been(checkpoint: Path) -> dict[str, Any]:
-    """How far it is; its tensors stay on the disk."""
-    return torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["nlaic"]
 
 
 def _trainer(config: dict[str, Any], loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:

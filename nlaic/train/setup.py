@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,8 @@ from nlaic.train.perceptual import Trunk
 from nlaic.train.stages import Sampling, Stage
 from nlaic.weights import Weights, find_weights
 
+# What is in a checkpoint among other things, by what Lightning and `nlaic.train.stages` write.
+CHECKPOINT = {"nlaic": dict, "state_dict": dict, "optimizer_states": list, "lr_schedulers": list, "loops": dict}
 OnFiles = Redecode | Discriminate | Adversarial | Boundary  # what learns from the files of a codec that stays
 
 
@@ -133,6 +134,29 @@ def _shape(settings: Settings) -> tuple[type, dict[str, Any]]:
     return type(settings), {name: value for name, value in values.items() if not name.startswith("lambda")}
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A run's checkpoint; its tensors stay on the disk until they are looked at.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is none.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # there is nothing that unpickling changed bytes does not raise
+        raise ValueError(f"damaged ({type(error).__name__})") from error
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in CHECKPOINT.items()):
+        raise ValueError("not of a run")
+    been = found["nlaic"]
+    if type(been.get("steps")) is not int or not isinstance(been.get("seconds"), int | float):
+        raise ValueError("it does not say how far it is")
+    if not all(0 <= been[name] < 1 << 63 for name in ("steps", "seconds")):
+        raise ValueError("it is further than any run")
+    return found
+
+
 def start_from(module: Stage, path: Path) -> None:
     """Begin with the running mean of another run's weights, from its checkpoint; its optimisers' state is left behind.
 
@@ -140,7 +164,7 @@ def start_from(module: Stage, path: Path) -> None:
         NlaicError: if the checkpoint cannot be read, or is one of another model.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state = read_checkpoint(path)["state_dict"]
         for turn, trained in module.objective.trained.items():
             prefix = f"mean.{turn}."
             own = {name.removeprefix(prefix): p for name, p in state.items() if name.startswith(prefix)}
@@ -148,7 +172,7 @@ def start_from(module: Stage, path: Path) -> None:
             module.mean[turn].load_state_dict(own)
     except OSError as error:
         raise NlaicError(f"start: cannot read {path}: {error.strerror}") from error
-    except (EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+    except (RuntimeError, ValueError) as error:
         raise NlaicError(f"start: {path} is not a checkpoint of this model") from error
 
 
