@@ -24,10 +24,8 @@ def main() -> None:
     torch.set_float32_matmul_precision(options.get("matmul", "highest"))
     torch.set_num_threads(options.get("threads", 1))
     weights = find_weights(options["model"])
-    codec = Codec(
-        weights,
-        open_engine(weights, Execution(**{"precision": "fp32", "engine": "torch", **options.get("execution", {})})),
-    )
+    execution = {"precision": "fp32", "engine": "torch", "device": "cpu", **options.get("execution", {})}
+    codec = Codec(weights, open_engine(weights, Execution(**execution)))
 
     picture = Image.open(options["picture"])
     (folder / "mine.nlaic").write_bytes(codec.compress(picture, options["quality"], block=(192, 128)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import smooth_picture
 
@@ -42,6 +43,7 @@ SETTINGS = {
             "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX2 FMA3"
         }
     ),
+    "GPU": Setting({"execution": {"device": "cuda"}}, reduced=True),  # convolutions in TF32
     "old and bf16": Setting(
         {"execution": {"precision": "bf16", "channels_last": True}},
         {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Nehalem", "ONEDNN_MAX_CPU_ISA": "AVX2"},
@@ -82,6 +84,8 @@ def same(a: dict, b: dict) -> bool:
 def test_decodes_to_the_same_symbols(reference, name):
     folder, common, first = reference
     setting = SETTINGS[name]
+    if name == "GPU" and not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
     other = run(folder / name.replace(" ", "-"), common, setting, folder / "first" / "mine.nlaic")
     assert same(other["base"], first["base"]), "the other machine read other symbols"
     difference = np.abs(other["pixels"] - first["pixels"])
