@@ -5,6 +5,7 @@ A row is named in `codecs=[...]`, with options after a colon where it has any: `
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +15,7 @@ from nlaic.classic.coders import (
     Coder,
     MissingError,
     avif_options,
+    check_options,
     heic_options,
     installed,
     jpeg_options,
@@ -252,10 +254,16 @@ class Spec:
 
     def open(self) -> Coder:
         """The coder; NlaicError for an option it does not have, MissingError where it cannot be had."""
+        known = signature(self.codec.open).parameters
+        if all(one.kind is not one.VAR_KEYWORD for one in known.values()):  # else it looks at them itself
+            check_options(self.codec.name, self.options, known)
         try:
-            return self.codec.open(**self.options)
+            coder = self.codec.open(**self.options)
         except (TypeError, ValueError, KeyError) as error:
-            raise NlaicError(f"codec {self.text!r}: {error}".replace("__init__() ", "")) from error
+            raise NlaicError(f"codec {self.text!r}: {error}") from error
+        if not hasattr(coder, "version"):
+            raise NlaicError(f"codec {self.text!r} has no version, by which its points are kept")
+        return coder
 
 
 def parse(text: str) -> Spec:

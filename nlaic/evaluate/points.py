@@ -113,16 +113,17 @@ def decode(task: PointTask, entry: Entry) -> tuple[np.ndarray, float]:
     """The picture in the point's file, uint8 [H, W, 3], and the seconds that it took.
 
     Raises:
-        NlaicError: if it has another size than the original.
+        NlaicError: if it is not RGB, or has another size than the original.
     """
     data = entry.file.read_bytes()
     begin = perf_counter()
-    decoded = np.asarray(coder(task.codec).decode(data))
+    image = coder(task.codec).decode(data)
+    decoded = np.asarray(image)
     seconds = perf_counter() - begin
-    if decoded.shape != (task.picture.height, task.picture.width, 3):
-        height, width = decoded.shape[:2]
+    if (image.mode, image.size) != ("RGB", (task.picture.width, task.picture.height)):
         raise NlaicError(
-            f"{task.codec} decoded {width}x{height} pixels of a picture of {task.picture.width}x{task.picture.height}"
+            f"{task.codec} decoded {image.width}x{image.height} pixels of mode {image.mode}: "
+            f"the picture has {task.picture.width}x{task.picture.height} of mode RGB"
         )
     return decoded, seconds
 

@@ -45,6 +45,13 @@ class Fails(Coarse):
         return image.resize((8, 8)) if image.height > 200 else image
 
 
+class Grey(Coarse):
+    """Loses the colours."""
+
+    def decode(self, data):
+        return super().decode(data).convert("L")
+
+
 def missing():
     raise MissingError("not on this machine")
 
@@ -54,6 +61,7 @@ def table(monkeypatch):
     rows = [
         Codec("coarse", "Coarse", Coarse, (1, 2, 3, 4, 5), (1, 8, 1), "bits"),
         Codec("fails", "Fails", Fails, (2, 4, 6), (1, 8, 1), "bits"),
+        Codec("grey", "Grey", Grey, (2, 4, 6), (1, 8, 1), "bits"),
         Codec("missing", "Missing", missing, (1,), (1, 8, 1)),
     ]
     before = codecs._table()

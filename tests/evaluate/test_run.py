@@ -12,6 +12,7 @@ from PIL import Image
 
 from nlaic.errors import NlaicError
 from nlaic.evaluate import metrics, results
+from nlaic.evaluate.points import coder
 from tests.conftest import smooth_picture
 from tests.evaluate.conftest import Coarse
 
@@ -64,11 +65,20 @@ def test_a_failing_picture_is_reported_and_the_rest_goes_on(evaluate, folder):
     found, watch = evaluate(codecs=["fails", "jpeg"])
     reasons = {failure["picture"]: failure["reason"] for failure in found["failures"] if failure["codec"] != ""}
     assert reasons == {"wide.png": "ValueError: too wide for me", "high.png": reasons["high.png"]}
-    assert "8x8 pixels of a picture of 64x240" in reasons["high.png"]
+    assert "8x8 pixels of mode RGB: the picture has 64x240" in reasons["high.png"]
     assert "text.png" in {failure["picture"] for failure in found["failures"]}
     assert {row["pictures"] for row in found["means"]} == {3}  # of the other codec too: means are of the same pictures
     assert any("of 3 of 5 pictures" in text and "wide.png" in text for text in found["warnings"])
     assert any("wide.png: ValueError" in note for note in watch.notes)
+
+
+def test_a_codec_without_a_version_or_colour_is_said_to_be(evaluate, refused, monkeypatch):
+    found, _ = evaluate(codecs=["grey", "jpeg"])
+    reason = "grey decoded 192x176 pixels of mode L: the picture has 192x176 of mode RGB"
+    assert reason in {failure["reason"] for failure in found["failures"]}
+    monkeypatch.delattr("tests.evaluate.conftest.Coarse.version")
+    coder.cache_clear()
+    assert refused(codecs=["coarse"]) == "codec 'coarse' has no version, by which its points are kept"
 
 
 def test_a_codec_that_fails_on_some_pictures_is_no_better_for_it(evaluate, folder):
@@ -115,7 +125,7 @@ def test_results_among_the_pictures_are_none(evaluate, folder):
 def test_no_metric_at_all_is_an_error(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
-    with pytest.raises(NlaicError, match="none of the metrics can be had: no alexnet_features"):
+    with pytest.raises(NlaicError, match="none of the metrics can be had: .*alexnet_features"):
         evaluate(metrics=["lpips"], networks=str(tmp_path))
 
 
@@ -175,6 +185,11 @@ def test_bad_settings_are_refused(refused, folder, tmp_path):
     message = refused(metrics=["ssim"])
     assert "'ssim' is none of psnr" in message and "fid_768" in message
     assert "allowed are speed" in refused(codecs=["avif:effort=3"])
+    assert refused(codecs=["jpeg:foo=3"]) == "codec JPEG has no option 'foo': there are none"
+    message = refused(codecs=["light:quality=3"])
+    assert message == "codec light has no option 'quality': allowed are model, effort, realism"
+    assert "has no option 'foo': allowed are rotations, model" in refused(codecs=["jpeg+restore-light:foo=1"])
+    assert "has no option 'foo': there are none" in refused(codecs=["jpegli:foo=1"])
     assert "written name=value" in refused(codecs=["avif:3"])
     assert "'webp' is none of codecs" in refused(settings={"webp": [3]})
     assert "executor must be one of local, ray" in refused(executor="slurm")
