@@ -125,7 +125,7 @@ def test_results_among_the_pictures_are_none(evaluate, folder):
 def test_no_metric_at_all_is_an_error(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
-    with pytest.raises(NlaicError, match="none of the metrics can be had: .*alexnet_features"):
+    with pytest.raises(NlaicError, match=r"none of the metrics can be had: .*alexnet_features"):
         evaluate(metrics=["lpips"], networks=str(tmp_path))
 
 
