@@ -1,6 +1,5 @@
 """The codecs of the package as they are tried for a budget: bytes, what is seen, and seconds to decode."""
 
-import math
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -9,15 +8,12 @@ import numpy as np
 from PIL import Image
 
 from nlaic.classic.budget import Option, Try, Way
+from nlaic.classic.costs import cost_of
 from nlaic.classic.file import AUTO, BaseDecoder, BaseEncoder
 from nlaic.codec import Codec
-from nlaic.errors import NlaicError
 from nlaic.picture import over_white
 
 RUNGS = 12  # of a base codec's ladder
-METRICS = ("mse", "psnr", "ms_ssim", "lpips")
-
-Measure = Callable[[np.ndarray, np.ndarray], float]
 
 
 class LearnedWay:
@@ -87,7 +83,7 @@ def trier(way: Way, read: Callable[[int], Image.Image], metric: str) -> Callable
     Args:
         way: the codec.
         read: a picture, as `nlaic.picture.open_picture` gives it.
-        metric: one of METRICS.
+        metric: one of `costs.METRICS`.
 
     Raises:
         NlaicError: if the metric is not known, or lacks its package or network.
@@ -101,32 +97,3 @@ def trier(way: Way, read: Callable[[int], Image.Image], metric: str) -> Callable
         return {o: Try(size, measure(original, pixels), seconds) for o, (size, pixels, seconds) in tried.items()}
 
     return attempt
-
-
-def cost_of(metric: str) -> Measure:
-    """A metric as a cost: original and decoded uint8 [H, W, 3] to a number of which less is better."""
-    if metric not in METRICS:
-        raise NlaicError(f"metric must be one of {', '.join(METRICS)}, but got {metric!r}")
-    if metric == "mse":  # MVGL's objective: the sum of squared errors, so that large pictures count for more
-        return lambda original, decoded: float(np.square(decoded.astype(float) - original).sum())
-    from nlaic.evaluate.metrics import METRICS as ROWS
-    from nlaic.evaluate.metrics import Pair
-
-    row = ROWS["lpips_alex" if metric == "lpips" else metric]
-    measured, sign = row.load(None), -1 if row.higher_is_better else 1
-
-    def cost(original: np.ndarray, decoded: np.ndarray) -> float:
-        height, width, _ = original.shape
-        if min(height, width) < row.smallest:
-            raise NlaicError(f"{width}x{height} pixels: {metric} needs sides of at least {row.smallest}")
-        return sign * measured(Pair(original, decoded))
-
-    return cost
-
-
-def told(metric: str, cost: float, pixels: float) -> str:
-    """A mean cost for people; `pixels` is the mean number of them."""
-    if metric == "mse":
-        return f"PSNR of all pixels {10 * math.log10(3 * 255**2 * pixels / max(cost, 1e-9)):.3f} dB"
-    value = cost if metric == "lpips" else -cost
-    return f"mean {metric} {value:.4f}"

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nlaic.classic.costs import METRICS, told
 from nlaic.cli import command
 from nlaic.cli.command import FAILURES
 from nlaic.cli.files import Job, UsageError, check_target, write_output
@@ -36,7 +37,7 @@ def add_budgets(parser: command.Parser, rate: Any) -> None:
     )
     parser.add_argument(
         "--metric",
-        choices=("mse", "psnr", "ms_ssim", "lpips"),
+        choices=tuple(METRICS),
         default=METRIC,
         help="of --total-bytes: mean of a picture's; mse is the squared error of all pixels; default: psnr",
     )
@@ -54,15 +55,6 @@ def check_budgets(args: argparse.Namespace) -> None:
         raise UsageError("--total-bytes and --executor do not go together")
     if args.total_bytes is None and args.metric != METRIC:
         raise UsageError("--metric goes with --total-bytes")
-    if args.scales and not args.codec:
-        raise UsageError("--scales goes with --codec")
-    if args.codec:
-        from nlaic.classic.file import parse_pair
-
-        try:
-            parse_pair(args.codec)
-        except NlaicError as error:
-            raise UsageError(f"--codec: {error}") from error
 
 
 def compress_set(jobs: Sequence[Job], args: argparse.Namespace, report: Reporter) -> bool:
@@ -175,18 +167,14 @@ class _Set:
         self.codec = command.open_codec(self.args)
         if isinstance(self.codec, BaseEncoder):
             return BaseWay(self.codec, self.args.strip)
-        names = ("effort", "block", "strip")
-        return LearnedWay(self.codec, {name: getattr(self.args, name) for name in names})
+        return LearnedWay(self.codec, command.codec_options(self.args))
 
     def _write(self, job: Job, option: "Option") -> None:
         from nlaic.classic.file import BaseEncoder
 
         image, args = self._open(job), self.args
-        if isinstance(self.codec, BaseEncoder):
-            data = self.codec.with_filter(option.filter or None).compress(image, option.quality, strip=args.strip)
-        else:
-            more = {name: getattr(args, name) for name in ("effort", "block", "strip")}
-            data = self.codec.compress(image, option.quality, **more)
+        codec = self.codec.with_filter(option.filter or None) if isinstance(self.codec, BaseEncoder) else self.codec
+        data = codec.compress(image, option.quality, **command.codec_options(args))
         write_output(job.target, data, force=args.force, parents=args.recursive)
         filter = f"  {option.filter}" if option.filter else ""
         self.report.line(
@@ -194,8 +182,6 @@ class _Set:
         )
 
     def _tell(self, found: "Share") -> None:
-        from nlaic.classic.ways import told
-
         metric = self.args.metric
         pixels = sum(self.pixels[job.name] for job in self.jobs) / len(self.jobs)
         spent, total = sum(one.size for one in found.tries), self.args.total_bytes

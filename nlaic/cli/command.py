@@ -168,6 +168,12 @@ def open_codec(args: argparse.Namespace) -> "Codec | BaseEncoder":
     return nlaic.load(args.model, **execution(args))
 
 
+def codec_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of what `open_codec` opens, beside those that say how large a file is to be."""
+    names = ("strip",) if args.codec else ("effort", "block", "strip")
+    return {name: getattr(args, name) for name in names}
+
+
 def limit_threads(command: str, threads: int | None) -> None:
     """Hold NumPy's matrix products to the threads asked for (before NumPy is imported); say where it is too many."""
     if threads is None:

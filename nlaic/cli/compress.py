@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 NAME = "nlaic-compress"
 SUFFIX = ".nlaic"
 DEFAULT_QUALITY = 50.0
-OWN: dict[str, Any] = {"effort": 3, "model": "light", "block": (2048, 1024)}  # options of nlaic's own codec: defaults
+# Options of nlaic's own codec, which --codec refuses: defaults.
+OWN: dict[str, Any] = {"effort": 3, "model": "light", "block": (2048, 1024), "executor": None}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -97,16 +98,12 @@ def _compress_all(args: argparse.Namespace) -> bool:
     from nlaic.picture import INPUT_SUFFIXES
 
     check_budgets(args)
-    for name, default in OWN.items():
-        if args.codec and getattr(args, name) != default:
-            raise UsageError(f"--{name} is for nlaic's own codec, not for --codec")
+    _check_codec(args)
     jobs = plan(args.inputs, args.output, recursive=args.recursive, suffix=SUFFIX, reads=INPUT_SUFFIXES)
     jobs = [_no_picture(job, INPUT_SUFFIXES) for job in jobs]
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=args.effort > 3, stdout_taken=taken)
     if args.executor:
-        if args.codec:
-            raise UsageError("--executor is for nlaic's own codec, not for --codec")
         if taken or any(job.source is None for job in jobs):
             raise UsageError("--executor works on files, not on standard input or output")
     good = _compress_jobs(jobs, args, report)
@@ -123,6 +120,23 @@ def _compress_jobs(jobs: Sequence[Job], args: argparse.Namespace, report: Report
     codecs = _Codecs(args)
     to_do = command.still_to_do(jobs, args.force, report) if args.recursive else jobs
     return command.do_all(to_do, lambda job: _compress(job, args, codecs, report), report)
+
+
+def _check_codec(args: argparse.Namespace) -> None:
+    """Refuse a base codec that there is not, and options that do not go with one, or without."""
+    if not args.codec:
+        if args.scales:
+            raise UsageError("--scales goes with --codec")
+        return
+    from nlaic.classic.file import parse_pair
+
+    try:
+        parse_pair(args.codec)
+    except NlaicError as error:
+        raise UsageError(f"--codec: {error}") from error
+    for name, default in OWN.items():
+        if getattr(args, name) != default:
+            raise UsageError(f"--{name} is for nlaic's own codec, not for --codec")
 
 
 def _no_picture(job: Job, suffixes: Collection[str]) -> Job:
@@ -153,9 +167,8 @@ def _compress(job: Job, args: argparse.Namespace, codecs: "_Codecs", report: Rep
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `compress`, of `Codec` or of `BaseEncoder`."""
-    names = ("bpp", "strip") if args.codec else ("bpp", "effort", "block", "strip")
     quality = DEFAULT_QUALITY if args.quality is None and not args.codec else args.quality
-    return {"quality": quality, "max_bytes": args.bytes, **{name: getattr(args, name) for name in names}}
+    return {"quality": quality, "bpp": args.bpp, "max_bytes": args.bytes, **command.codec_options(args)}
 
 
 class _Codecs:

@@ -6,8 +6,9 @@ from PIL import Image
 
 import nlaic
 from nlaic.classic.budget import Budget, Option, Try, share
+from nlaic.classic.costs import cost_of, told
 from nlaic.classic.file import BaseEncoder, parse_pair
-from nlaic.classic.ways import BaseWay, LearnedWay, cost_of, told, trier
+from nlaic.classic.ways import BaseWay, LearnedWay, trier
 from nlaic.errors import NlaicError
 from tests.conftest import smooth_picture
 

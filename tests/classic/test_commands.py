@@ -97,6 +97,8 @@ def test_restore_says_what_it_does_not_know(folder, run):
         ("compress a.png --codec jpeg -e 8", 2, "--effort is for nlaic's own codec"),
         ("compress a.png --codec jpeg --block 128x128", 2, "--block is for nlaic's own codec"),
         ("compress a.png --codec jpeg+svac2 --model nonsense", 2, "--model is for nlaic's own codec"),
+        ("compress a.png --codec jpeg --executor local", 2, "--executor is for nlaic's own codec"),
+        ("compress a.png --scales", 2, "--scales goes with --codec"),
         ("compress a.png --metric lpips", 2, "--metric goes with --total-bytes"),
         ("compress a.png --total-bytes 10", 1, "cannot be met: the least is"),
         ("compress a.png --total-bytes 10K --executor local", 2, "do not go together"),
