@@ -176,8 +176,8 @@ def _network(files: Sequence["Pretrained"], networks: str | None) -> Iterator[No
         try:
             find(wanted, networks)
         except NlaicError as error:
-            where = f"networks=DIR or ${ENVIRONMENT}, nor {wanted.other}"
-            raise MissingError(f"no {wanted.file} in {where}") from error
+            where = f"a folder named in ${ENVIRONMENT}, or have {wanted.other}"
+            raise MissingError(f"{wanted.file} is missing; put it into {where}") from error
     try:
         yield
     except NlaicError as error:

@@ -109,8 +109,16 @@ def test_costs_are_metrics_with_their_sign():
         assert cost(a, near) < cost(a, b)
     assert cost_of("mse")(a, b) == np.square(a.astype(float) - b).sum()
     assert told("mse", float(cost_of("mse")(a, b)), 200 * 180).endswith(f"{-cost_of('psnr')(a, b):.3f} dB")
+    assert told("lpips", 0.25, 1) == "mean lpips 0.2500" and told("ms_ssim", -0.9, 1) == "mean ms_ssim 0.9000"
     with pytest.raises(NlaicError, match="metric must be one of mse, psnr"):
         cost_of("ssim")
+
+
+def test_a_missing_network_is_asked_for_in_what_every_command_has(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.delenv("NLAIC_NETWORKS", raising=False)
+    with pytest.raises(NlaicError, match=r"alexnet_features.safetensors is missing; .* named in \$NLAIC_NETWORKS, or"):
+        cost_of("lpips")
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "jpeg+svac2", "light"])
