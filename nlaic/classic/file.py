@@ -1,7 +1,7 @@
 """A base codec and a filter in one `.nlaic` file, both directions (the layout: `nlaic.classic.section`)."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,18 +56,24 @@ class BaseEncoder:
         pair: the codec and the filter.
         execution: how the filter runs, where `auto` tries some.
         scales: code a reduced picture first and the rest second, where that is better (`nlaic.classic.scales`).
+        filters: those to choose from, by name, where they are open already; None: those that the pair names.
 
     Raises:
         NlaicError: if the codec or the filter's weights are missing.
     """
 
-    def __init__(self, pair: Pair, execution: Execution | None = None, *, scales: bool = False) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        execution: Execution | None = None,
+        *,
+        scales: bool = False,
+        filters: dict[str, "Restorer"] | None = None,
+    ) -> None:
         self.pair, self.coder, self.execution = pair, open_coder(pair.base), execution or Execution()
-        self.scales = scales
+        self.scales, self.filters = scales, self._open_filters() if filters is None else filters
 
-    @cached_property
-    def filters(self) -> dict[str, "Restorer"]:
-        """By name, those to choose from."""
+    def _open_filters(self) -> dict[str, "Restorer"]:
         if not self.pair.filter:
             return {}
         from nlaic.classic.restore import Restorer
@@ -96,38 +102,37 @@ class BaseEncoder:
             strip: as in `nlaic.compress`.
 
         Raises:
-            NlaicError: if there is no such setting, or the target cannot be met.
+            NlaicError: if `image` is no picture, there is no such setting, or the target cannot be met.
         """
-        most = target_bytes(bpp, max_bytes, image.size)
+        picture, metadata = normalized(image, strip=strip)
+        most = target_bytes(bpp, max_bytes, picture.size)
         if most is not None:
-            return self._within(image, most, strip)
-        return self._pack(image, self.pair.base.check(self.pair.base.default if quality is None else quality), strip)
+            return self._within(picture, metadata, most)
+        setting = self.pair.base.check(self.pair.base.default if quality is None else quality)
+        return self._pack(picture, metadata, setting)
 
     def with_filter(self, name: str | None) -> "BaseEncoder":
         """The same with one filter, or none; what is loaded is shared."""
-        encoder = BaseEncoder(Pair(self.pair.base, name), self.execution, scales=self.scales)
-        if name in self.filters:
-            encoder.filters = {name: self.filters[name]}
-        return encoder
+        shared = {name: self.filters[name]} if name in self.filters else None
+        return BaseEncoder(Pair(self.pair.base, name), self.execution, scales=self.scales, filters=shared)
 
-    def _within(self, image: Image.Image, most: int, strip: bool) -> bytes:
+    def _within(self, picture: Image.Image, metadata: dict[str, bytes], most: int) -> bytes:
         """The largest file that is not larger than `most` bytes, by bisection over the codec's settings."""
         settings = self.pair.base.settings()
-        best = self._pack(image, settings[0], strip)
+        best = self._pack(picture, metadata, settings[0])
         if len(best) > most:
             raise NlaicError(f"the target of {most} bytes cannot be met: the smallest file has {len(best)} bytes")
         low, high = 0, len(settings) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            data = self._pack(image, settings[middle], strip)
+            data = self._pack(picture, metadata, settings[middle])
             if len(data) <= most:
                 low, best = middle, data
             else:
                 high = middle - 1
         return best
 
-    def _pack(self, image: Image.Image, setting: float, strip: bool) -> bytes:
-        picture, metadata = normalized(image, strip=strip)
+    def _pack(self, picture: Image.Image, metadata: dict[str, bytes], setting: float) -> bytes:
         pixels = np.asarray(picture.convert("RGB"))
         if "A" in picture.mode:
             pixels = filled(pixels, np.asarray(picture.getchannel("A")))

@@ -24,7 +24,7 @@ class FilteredCoder:
     """
 
     def __init__(self, name: str, rotations: float = 0, model: str | None = None, precision: str = "auto") -> None:
-        from nlaic.classic.file import BaseDecoder, Pair
+        from nlaic.classic.file import BaseDecoder
         from nlaic.classic.restore import Restorer, Running
         from nlaic.classic.weights import find_filter
         from nlaic.engine import Execution
@@ -33,11 +33,10 @@ class FilteredCoder:
         if not pair.filter:
             raise NlaicError(f"codecs: {name!r} names no filter: codec+filter")
         try:
-            self.encoder = BaseEncoder(Pair(pair.base, pair.filter), execution)
             self.restorer = Restorer(find_filter(model or pair.filter, pair.base.name), execution)
+            self.encoder = BaseEncoder(pair, execution, filters={pair.filter: self.restorer})
         except NlaicError as error:
             raise MissingError(str(error)) from error
-        self.encoder.filters = {pair.filter: self.restorer}
         self.plain, self.running = BaseDecoder(execution, filtered=False), Running(rotations=bool(rotations))
         turned = " rotations" if rotations else ""
         engine = f"{program()} {execution.chosen()} {precision}"

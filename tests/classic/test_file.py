@@ -261,7 +261,12 @@ def test_another_filter_than_the_files_is_refused(filters):
     with pytest.raises(FormatError, match=r"but weights .* are filter"):
         nlaic.decompress(data, model=path)
     with pytest.raises(NlaicError, match="no weights of filter mvgl-c for jpeg: there are svac2, restore-light"):
-        BaseEncoder(Pair(BASES["jpeg"], "mvgl-c")).compress(smooth_picture(64, 64))
+        BaseEncoder(Pair(BASES["jpeg"], "mvgl-c"))
+
+
+def test_what_is_no_picture_is_named():
+    with pytest.raises(NlaicError, match=r"PIL image, but got str: use PIL\.Image\.open"):
+        encoder("jpeg").compress("photo.jpg")
 
 
 def test_the_colours_of_video_codecs_lose_no_more_than_half_of_the_chroma():
