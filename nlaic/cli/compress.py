@@ -103,9 +103,8 @@ def _compress_all(args: argparse.Namespace) -> bool:
     jobs = [_no_picture(job, INPUT_SUFFIXES) for job in jobs]
     taken = command.check_stdout(jobs)
     report = Reporter(NAME, total=len(jobs), quiet=args.quiet, slow=args.effort > 3, stdout_taken=taken)
-    if args.executor:
-        if taken or any(job.source is None for job in jobs):
-            raise UsageError("--executor works on files, not on standard input or output")
+    if args.executor and (taken or any(job.source is None for job in jobs)):
+        raise UsageError("--executor works on files, not on standard input or output")
     good = _compress_jobs(jobs, args, report)
     command.tell_passed_over(args, INPUT_SUFFIXES | {SUFFIX}, report)
     return good

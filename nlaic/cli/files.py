@@ -107,11 +107,9 @@ def check_target(target: Path | None, *, force: bool, parents: bool) -> None:
     if target.is_dir():
         raise NlaicError(f"output {target} is a folder")
     if target.is_file() and not force:
-        raise (
-            DoneError(f"done before: {target}")
-            if parents
-            else NlaicError(f"output {target} exists: --force overwrites it")
-        )
+        if parents:
+            raise DoneError(f"done before: {target}")
+        raise NlaicError(f"output {target} exists: --force overwrites it")
     if target.is_symlink() and not there and not force:  # in a tree of somebody else's it may lead anywhere
         raise NlaicError(f"output {target} is a link to what is not there: --force follows it")
     folder = target.parent
