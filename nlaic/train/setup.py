@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -135,25 +135,31 @@ def _shape(settings: Settings) -> tuple[type, dict[str, Any]]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A run's checkpoint; its tensors stay on the disk until they are looked at.
+    """A run's checkpoint to go on from; its tensors stay on the disk until they are looked at.
 
     Raises:
         OSError: if it cannot be read.
         ValueError: if it is none.
     """
+    found = _unpickled(path, CHECKPOINT)
+    been = found["nlaic"]
+    if type(been.get("steps")) is not int or not isinstance(been.get("seconds"), int | float):
+        raise ValueError("it does not say how far it is")
+    if not all(0 <= been[name] < 1 << 63 for name in ("steps", "seconds")):
+        raise ValueError("it is further than any run")
+    return found
+
+
+def _unpickled(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """What torch has saved, with these things in it; errors as of `read_checkpoint`."""
     try:
         found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # there is nothing that unpickling changed bytes does not raise
         raise ValueError(f"damaged ({type(error).__name__})") from error
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in CHECKPOINT.items()):
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in kinds.items()):
         raise ValueError("not of a run")
-    been = found["nlaic"]
-    if type(been.get("steps")) is not int or not isinstance(been.get("seconds"), int | float):
-        raise ValueError("it does not say how far it is")
-    if not all(0 <= been[name] < 1 << 63 for name in ("steps", "seconds")):
-        raise ValueError("it is further than any run")
     return found
 
 
@@ -164,7 +170,7 @@ def start_from(module: Stage, path: Path) -> None:
         NlaicError: if the checkpoint cannot be read, or is one of another model.
     """
     try:
-        state = read_checkpoint(path)["state_dict"]
+        state = _unpickled(path, {"state_dict": dict})["state_dict"]
         for turn, trained in module.objective.trained.items():
             prefix = f"mean.{turn}."
             own = {name.removeprefix(prefix): p for name, p in state.items() if name.startswith(prefix)}
