@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 
 import numpy as np
 import onnx
@@ -38,8 +39,7 @@ class OpenVinoEngine(GraphEngine):
 
     def __init__(self, weights: Weights, execution: Execution, graphs: Graphs) -> None:
         super().__init__(weights, execution, graphs)
-        self._core = openvino.Core()
-        fastest = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+        fastest = _core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
         self.precision = execution.precision if execution.precision != "auto" else NAMES[fastest]
         if self.precision not in ("fp32", NAMES[fastest]):
             raise NlaicError(f"precision {self.precision}: this processor has no instructions for it; use fp32")
@@ -53,7 +53,7 @@ class OpenVinoEngine(GraphEngine):
             "ENABLE_CPU_PINNING": False,  # several processes would have the same processors
             "PERFORMANCE_HINT": "LATENCY",
         }
-        compiled = self._core.compile_model(self._core.read_model(_filled(model, parameters)), "CPU", settings)
+        compiled = _core().compile_model(_core().read_model(_filled(model, parameters)), "CPU", settings)
         asked = {name for port in compiled.inputs for name in port.get_names()}  # a graph may not look at the level
 
         def run(given: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -66,6 +66,12 @@ class OpenVinoEngine(GraphEngine):
             return result
 
         return run
+
+
+@cache
+def _core() -> openvino.Core:
+    """One for the process: it gives its thread a signal stack, and a second one puts that back when it is gone."""
+    return openvino.Core()
 
 
 def _filled(model: bytes, parameters: Mapping[str, np.ndarray]) -> bytes:

@@ -86,7 +86,8 @@ def test_a_mistake_is_not_hidden():
 def test_workers_end_with_the_process_that_started_them(how, tmp_path):
     """At once, with what they were at: none of them would end by itself."""
     code = (
-        "from nlaic.executors import run_all; from tests.test_executors import sleep\n"
+        "import signal; from nlaic.executors import run_all; from tests.test_executors import sleep\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored by what a shell starts with &
         f"if __name__ == '__main__': list(run_all('local', sleep, {str(tmp_path)!r}, range(4), 2))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as parent:

@@ -289,6 +289,19 @@ def _engine(weights, graphs):
     return OnnxEngine(weights, Execution(threads=1), graphs)
 
 
+def test_signals_are_handled_after_engines_are_gone():
+    """The first made is the first to go: an OpenVINO core gives its thread back the signal stack of the one before."""
+    code = (
+        "import gc, os, signal, nlaic; from PIL import Image\n"
+        "two = [nlaic.load(engine='openvino', threads=1) for _ in range(2)]\n"
+        "files = [codec.compress(Image.new('RGB', (64, 64)), effort=1) for codec in two]\n"
+        "while two: two.pop(0); gc.collect()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled')); os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 @pytest.mark.parametrize("missing", ["onnx", "openvino", "torch"])
 def test_an_engine_that_is_not_installed(missing, weights, monkeypatch):
     monkeypatch.setattr("nlaic.engine.is_installed", lambda engine: engine != missing)
