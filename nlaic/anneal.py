@@ -1,26 +1,20 @@
-"""The search of efforts 8 and 9, by torch: Adam on z, then on y.
+"""The search for y of efforts 8 and 9, by torch: Adam on bits, squared error and MS-SSIM, z_hat held.
 
-z first, with y as it is: its own bits, those of y, and the error where the mean stands for a symbol that is not coded.
-h_a can only guess what this finds. Then y with bits, squared error and MS-SSIM, z_hat held.
-
-Each symbol is drawn between its two neighbours by a Gumbel softmax whose temperature falls: Yang, Bamler, Mandt,
-"Improving inference for neural image compression", https://arxiv.org/abs/2006.04240 (NeurIPS 2020).
+Symbols are drawn as in `nlaic.side`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from nlaic.export import restore
-from nlaic.integer import QUALITIES
 from nlaic.nets.ms_ssim import MsSsim
-from nlaic.nets.scale import round_through
 from nlaic.nets.transforms import picture
-from nlaic.nets.vae import INDEX_STEP, SCALE_MIN, gaussian_bits, logistic_bits
+from nlaic.nets.vae import INDEX_STEP, SCALE_MIN, gaussian_bits
 from nlaic.rates import Rate
+from nlaic.side import cooling
 from nlaic.torch_engine import TorchEngine
 from nlaic.visibility import Objective
 
@@ -29,34 +23,6 @@ if TYPE_CHECKING:
     from nlaic.search import Block
 
 LEARNING_RATE = 0.06  # in steps of y
-SIDE_RATE = 0.03  # in steps of z
-HOT, COLD = 0.5, 0.02  # temperatures of the first and the last step
-
-
-def anneal_side(codec: "Codec", block: "Block", rate: Rate, steps: int, step_done: Callable[[], None]) -> np.ndarray:
-    """Search z, in steps [Cz, h/4, w/4], with y fixed; returns it still to be rounded. Needs the torch engine."""
-    engine = codec.engine
-    assert isinstance(engine, TorchEngine)
-    net = restore(codec.weights).to(engine.device).requires_grad_(False)
-    position = torch.full((1,), rate.quality / QUALITIES * (net.rates.anchors - 1), device=engine.device)
-    log_z_scale = net.rates.at(net.rates.log_z_scale, position)
-    y, z_step, weight = (_batch(engine, array) for array in (block.y / rate.step, rate.z_step, rate.weight))
-    generator = torch.Generator(engine.device).manual_seed(0)
-    with torch.enable_grad():
-        z = _batch(engine, codec.side(block.y, rate)).requires_grad_()
-        adam = torch.optim.Adam([z], SIDE_RATE, betas=(0.9, 0.99))
-        for temperature in _cooling(adam, SIDE_RATE, steps):
-            z_hat = _drawn(z, temperature, generator)
-            index, mean = net.index(z_hat, z_step, position), net.mean(z_hat, z_step)
-            residual = y - net.refine(round_through(y - mean) + mean, mean)
-            coded = index >= codec.coder.skip
-            r = round_through(residual) * coded
-            bits = (gaussian_bits(r, index * INDEX_STEP + math.log(SCALE_MIN)) * coded).sum()
-            total = bits + logistic_bits(z_hat, log_z_scale).sum() + (weight * (r - residual).square()).sum()
-            (z.grad,) = torch.autograd.grad(total, z)
-            adam.step()
-            step_done()
-    return z.detach()[0].cpu().numpy()
 
 
 def anneal(
@@ -74,7 +40,7 @@ def anneal(
     with torch.enable_grad():
         y = (_batch(engine, block.y) / step).requires_grad_()
         adam = torch.optim.Adam([y], LEARNING_RATE, betas=(0.9, 0.99))
-        for temperature in _cooling(adam, LEARNING_RATE, steps):
+        for temperature, adam.param_groups[0]["lr"] in cooling(steps, LEARNING_RATE):
             first = _drawn(y - mean, temperature, generator) * coded
             second_mean = engine.net.refine(first + mean, mean)
             r = _drawn(y - second_mean, temperature, generator) * coded
@@ -89,20 +55,11 @@ def _batch(engine: TorchEngine, array: np.ndarray) -> torch.Tensor:
     return engine.tensor(array)[None]
 
 
-def _cooling(adam: torch.optim.Adam, learning_rate: float, steps: int) -> Iterator[float]:
-    """The temperature of each step; Adam's rate falls in the second half."""
-    for k in range(steps):
-        share = k / steps
-        adam.param_groups[0]["lr"] = learning_rate * min(1.0, 2 * (1 - share))
-        yield HOT * (COLD / HOT) ** share
-
-
 def _drawn(value: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
     """Random mixtures of the two integers next to each value."""
     low = value.detach().floor()
     share = (value - low).clamp(1e-4, 1 - 1e-4)
     uniform = torch.rand(share.shape, generator=generator, device=share.device).clamp(1e-6, 1 - 1e-6)
-    # The higher neighbour's logit (Yang et al., section 3.3) and a logistic draw, the difference of two Gumbels.
     logit = (torch.atanh(share) - torch.atanh(1 - share)) / temperature + torch.logit(uniform)
     return low + torch.sigmoid(logit)
 

@@ -21,7 +21,7 @@ from nlaic.weights import Weights
 if TYPE_CHECKING:
     from nlaic.graphs import Graphs
 
-EFFORT_TORCH = 8  # from this effort on z and y are annealed (`nlaic.anneal`), which needs torch
+EFFORT_TORCH = 8  # from this effort on y is annealed (`nlaic.anneal`), which needs torch
 ENGINES = ("auto", "onnx", "openvino", "torch")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -47,6 +47,7 @@ class Engine(Protocol):
     precision: str  # of the transforms: fp32, bf16 or fp16
     boundary: BoundaryFilter | None  # where the weights hold one
     pulls: bool  # whether it has `pull`
+    searches_side: bool  # whether it has `side_gradient`
 
     def analysis(self, pixels: np.ndarray) -> np.ndarray:
         """g_a: a block uint8 [H, W, 3], both sides multiples of 64, to y in its own units [C, H/16, W/16]."""
@@ -70,6 +71,16 @@ class Engine(Protocol):
             y_hat: what would be decoded.
             pixels: the block that was meant, uint8 [H, W, 3].
             size: (height, width) of what is not padding: errors elsewhere do not count.
+        """
+
+    def side_gradient(self, z_hat: np.ndarray, y: np.ndarray, weight: np.ndarray, **side: np.ndarray) -> np.ndarray:
+        """The gradient by z_hat of what a block costs in bits, y as it is; see `nlaic.nets.side`.
+
+        Args:
+            z_hat: in steps, fractions too [Cz, h/4, w/4].
+            y: in steps [C, h, w].
+            weight: bits that a squared error of one step in y is worth [C, h, w].
+            side: of each channel `z_step`, `z_index` (its table) [Cz, 1, 1], `offset` of y's tables [C, 1, 1].
         """
 
     def beside_a_worker(self) -> AbstractContextManager[bool]:

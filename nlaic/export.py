@@ -18,13 +18,12 @@ from nlaic.errors import NlaicError
 from nlaic.integer import OFFSET_SHIFT, SHIFT, Z_SHIFT
 from nlaic.nets.build import build, make_settings
 from nlaic.nets.scale import BIAS_UNIT, ScaleLayer
-from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, SKIP, HyperpriorVAE, Rates
+from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, SCALE_MIN, SCALES, SKIP, Z_SCALE_MIN, HyperpriorVAE, Rates
 from nlaic.visibility import PYRAMID
 from nlaic.weights import CODECS, SUFFIX, Weights
 from nlaic.whole import write_whole
 
 ROWS_PER_ANCHOR = 4  # rows of the file for each span between two anchors: integers are interpolated linearly
-Z_SCALE_MIN = 0.04  # of z's tables, log-spaced as y's
 REACH = {"y": 8.0, "z": 16.0}  # of a table, in scales
 NETWORKS = ("g_a", "h_a", "h_s", "context", "g_s")  # the float networks of a codec
 ROWS = ("rates.log_step", "rates.log_z_step", "rates.z_index", "rates.offset", "encoder.z_mean")

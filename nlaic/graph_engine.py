@@ -16,7 +16,7 @@ from nlaic.integer import QUALITIES
 from nlaic.seams import BoundaryFilter
 from nlaic.weights import Weights
 
-FULL = ("hyper_analysis", "mean", "refine", "filter")  # never in a reduced precision
+FULL = ("hyper_analysis", "mean", "refine", "side_gradient", "filter")  # never in a reduced precision
 Transform = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
@@ -38,7 +38,7 @@ class GraphEngine(ABC):
     def __init__(self, weights: Weights, execution: Execution, graphs: Graphs) -> None:
         self._weights, self.execution, self._graphs = weights, execution, graphs
         self.threads = min(execution.threads or processors(), processors())
-        self.pulls = "pull" in self._graphs.models
+        self.pulls, self.searches_side = (name in self._graphs.models for name in ("pull", "side_gradient"))
         self.boundary: BoundaryFilter | None = GraphFilter(self) if "boundary" in weights.metadata else None
         self._transform = lru_cache(maxsize=None)(self._load)
         self._decoder = lru_cache(maxsize=1)(self._load_decoder)
@@ -73,6 +73,10 @@ class GraphEngine(ABC):
         """See `Engine`."""
         rows, columns = (np.arange(n) < inside for n, inside in zip(pixels.shape[:2], size, strict=True))
         return self.run("pull", y_hat=y_hat, pixels=pixels, rows=rows, columns=columns)
+
+    def side_gradient(self, z_hat: np.ndarray, y: np.ndarray, weight: np.ndarray, **side: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self.run("side_gradient", z_hat=z_hat, y=y, weight=weight, **side)
 
     @contextmanager
     def beside_a_worker(self) -> Iterator[bool]:

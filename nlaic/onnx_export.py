@@ -36,8 +36,9 @@ SIZES = (128, 192), (256, 128)  # height and width of pictures: the first is tra
 FOLDED, FOLDED_TO = 64, 4096  # values of what is computed while exporting: shapes and the like
 FREE = {  # axes of any size, of every input
     **dict.fromkeys(("pixels", "strip"), (0, 1)),
-    **dict.fromkeys(("y", "y_hat", "mean", "z_hat"), (1, 2)),
-    **{"rows": (0,), "columns": (0,), "quality": (), "level": ()},
+    **dict.fromkeys(("y", "y_hat", "mean", "z_hat", "weight"), (1, 2)),
+    **{"rows": (0,), "columns": (0,)},
+    **dict.fromkeys(("quality", "level", "z_step", "z_index", "offset"), ()),
 }
 DIFFERENCE = 2e-4  # between torch and a graph, over the largest value; pixels: one level
 
@@ -73,7 +74,7 @@ def export_graphs(weights: Weights) -> Graphs:
 
 def _codec(weights: Weights) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     """The transforms of a codec, and the beginning of the manifest."""
-    modules = transforms(load_network(weights))
+    modules = transforms(load_network(weights), weights.scale_network())
     manifest: dict[str, Any] = {"architecture": weights.architecture, "settings": weights.settings, "boundary": None}
     if "boundary" in weights.metadata:
         network, sigma = load_filter(weights)
@@ -99,15 +100,21 @@ def _inputs(name: str, weights: Weights, size: tuple[int, int]) -> dict[str, Ten
     if name == "filter":
         return {"pixels": pixels, "level": torch.tensor([0.37])}
     latent, hyper = len(weights.tensors["rates.offset"][0]), len(weights.tensors["rates.z_index"][0])
-    y = torch.randn(latent, h, w, generator=generator)
+    y, mean = torch.randn(2, latent, h, w, generator=generator)
+    z_hat = torch.randn(hyper, h // 4, w // 4, generator=generator)
     inside = torch.arange(height) < 0.8 * height, torch.arange(width) < 0.9 * width
     return {
         "analysis": {"pixels": pixels},
         "hyper_analysis": {"y": y},
-        "mean": {"z_hat": torch.randn(hyper, h // 4, w // 4, generator=generator)},
-        "refine": {"y_hat": y, "mean": torch.randn(latent, h, w, generator=generator)},
+        "mean": {"z_hat": z_hat},
+        "refine": {"y_hat": y, "mean": mean},
         "synthesis": {"y_hat": y},
         "pull": {"y_hat": y, "pixels": pixels, "rows": inside[0].float(), "columns": inside[1].float()},
+        "side_gradient": {
+            **{"z_hat": z_hat, "y": 4 * y, "weight": mean.square()},
+            **{name: torch.full((hyper, 1, 1), value) for name, value in (("z_step", 0.7), ("z_index", 40.0))},
+            "offset": torch.full((latent, 1, 1), 18.0),
+        },
         "boundary": {"strip": pixels[: height // 2, : width // 3].clone(), "quality": torch.tensor([0.37])},
     }[name]
 
@@ -156,21 +163,24 @@ def _places(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def _with_places(model: onnx.ModelProto, weights: Weights, places: Mapping[str, tuple[int, int]]) -> onnx.ModelProto:
-    """Put the places of parameters where the parameters are, and a cast behind each."""
+    """Put the places of parameters where the parameters are, and a cast behind each that is a float."""
     casts = []
     for tensor in model.graph.initializer:
         if tensor.name not in weights.tensors:
             continue
-        if weights.tensors[tensor.name].dtype != np.float16 or tuple(tensor.dims) != weights.tensors[tensor.name].shape:
+        stored, is_float = weights.tensors[tensor.name], tensor.data_type == TensorProto.FLOAT
+        kind = helper.np_dtype_to_tensor_dtype(stored.dtype)
+        if tuple(tensor.dims) != stored.shape or kind != (TensorProto.FLOAT16 if is_float else tensor.data_type):
             raise NlaicError(f"weights {weights.path}: {tensor.name} must be of half precision {tuple(tensor.dims)}")
         offset, length = places[tensor.name]
-        tensor.ClearField("raw_data")
-        tensor.ClearField("float_data")
-        tensor.data_type, tensor.data_location = TensorProto.FLOAT16, TensorProto.EXTERNAL
+        for field in ("raw_data", "float_data", "int32_data"):
+            tensor.ClearField(field)
+        tensor.data_type, tensor.data_location = kind, TensorProto.EXTERNAL
         assert weights.path is not None
         for key, value in (("location", weights.path.name), ("offset", offset), ("length", length)):
             tensor.external_data.add(key=key, value=str(value))
-        casts.append(helper.make_node("Cast", [tensor.name], [_cast(tensor.name)], to=TensorProto.FLOAT))
+        if is_float:
+            casts.append(helper.make_node("Cast", [tensor.name], [_cast(tensor.name)], to=TensorProto.FLOAT))
     parameters = {node.input[0] for node in casts}
     for node in model.graph.node:
         node.input[:] = [_cast(name) if name in parameters else name for name in node.input]

@@ -1,16 +1,17 @@
 """The encoder thinks: symbols chosen by the gradient of the picture's error. The decoder does not know.
 
-Two ways:
+Three steps:
 
-- **Rounds** (efforts 3 to 7), with z_hat held at what the plain encoder chose, so that every symbol's table stays. The
-  gradient of the squared error at the decoded y_hat says where y should have been: y_hat - gradient / (2 gain), the
-  gain being the squared norm of g_s' Jacobian for a channel. The value aimed at moves a share of the way there and is
+- **z** (efforts 6 to 9, `nlaic.side`), where the engine has its gradient: to where it, y and its error cost least
+  together.
+- **Rounds** (efforts 3 to 7), with z_hat held, so that every symbol's table stays. The gradient of the squared error at
+  the decoded y_hat says where y should have been: y_hat - gradient / (2 gain), the gain being the squared norm of g_s'
+  Jacobian for a channel. The value aimed at moves a share of the way there and is
   rounded again by what the symbols cost and what the error weighs (`nlaic.visibility`). Where g_s has a linear
   shortcut, its transpose stands for the Jacobian's: half the time. It says where to, not how far: the share is small.
   Every second row of cells also makes up for the mean colour that its neighbours lack: each symbol's own error is
   small, but rounded alike they cast a colour over a whole sky.
-- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on z, then on y with bits, squared error and MS-SSIM. Needs
-  torch.
+- **Annealing** (efforts 8 and 9, `nlaic.anneal`): Adam on y with bits, squared error and MS-SSIM. Needs torch.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 from nlaic.progress import Progress
 from nlaic.rates import Rate
 from nlaic.rounding import RateDistortionRounding
+from nlaic.side import search_side
 from nlaic.visibility import PYRAMID
 
 if TYPE_CHECKING:
@@ -32,8 +34,8 @@ class Plan:
     """What an effort does.
 
     Attributes:
-        side: steps of the annealed search for z.
-        steps: of that for y.
+        side: steps of the search for z.
+        steps: of the annealed search for y.
         rounds: of rounding by the gradient.
     """
 
@@ -46,8 +48,8 @@ PLANS = {
     3: Plan(0, 0, 1),
     4: Plan(0, 0, 2),
     5: Plan(0, 0, 4),
-    6: Plan(0, 0, 8),
-    7: Plan(0, 0, 16),
+    6: Plan(20, 0, 4),
+    7: Plan(30, 0, 8),
     8: Plan(30, 60, 0),
     9: Plan(100, 200, 0),
 }
@@ -83,7 +85,8 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
         progress: called with the share that is done, 0..1.
 
     """
-    count, done = plan.side + plan.steps + plan.rounds, 0
+    side = plan.side if codec.engine.searches_side else 0
+    count, done = side + plan.steps + plan.rounds, 0
 
     def step_done() -> None:
         nonlocal done
@@ -92,15 +95,13 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
             progress(done / count)
 
     rounding = RateDistortionRounding.of(codec.coder.y, STRENGTH, OUTWARD)
-    if plan.side or plan.steps:
-        from nlaic.anneal import anneal, anneal_side
+    z = search_side(codec, block.y, rate, side, step_done) if side else codec.side(block.y, rate)
+    aim, chosen = block.y, codec.with_side(block.y, z, rate, rounding)
+    if plan.steps:
+        from nlaic.anneal import anneal
 
-        z = anneal_side(codec, block, rate, plan.side, step_done)
-        chosen = codec.with_side(block.y, z, rate, rounding)
         aim = anneal(codec, block, rate, chosen, plan.steps, step_done)
         chosen = codec.residuals(aim, chosen, rate)
-    else:
-        aim, chosen = block.y, codec.symbols(block.y, rate, rounding)
     colour = colour_channels(codec.gain)
     for number in range(plan.rounds):
         y_hat = codec.decoded(chosen, rate)

@@ -24,7 +24,7 @@ from nlaic.seams import BoundaryFilter
 from nlaic.tiles import MULTIPLE
 from nlaic.weights import Weights
 
-FULL = ("hyper_analysis", "mean", "refine")  # never in a reduced precision
+FULL = ("hyper_analysis", "mean", "refine", "side_gradient")  # never in a reduced precision
 
 
 class TorchEngine:
@@ -45,12 +45,12 @@ class TorchEngine:
         self.memory_format = torch.channels_last if last else torch.contiguous_format
         for network in (self.net.g_a, self.net.g_s):
             network.to(memory_format=self.memory_format)
-        self._transforms = transforms(self.net)
+        self._transforms = transforms(self.net, weights.scale_network())
         perceptual = network_state(weights, "g_s_perceptual")
         self._perceptual = {name: tensor.to(self.device) for name, tensor in perceptual.items()}
         self._mixed = (0.0, self._transforms["synthesis"])
         self.boundary: BoundaryFilter | None = TorchFilter(weights, self) if "boundary" in weights.metadata else None
-        self.pulls = True
+        self.pulls, self.searches_side = True, "side_gradient" in self._transforms
 
     def analysis(self, pixels: np.ndarray) -> np.ndarray:
         """See `Engine`."""
@@ -84,6 +84,10 @@ class TorchEngine:
             error = self.error(at, picture(self.tensor(pixels)), size)
             (gradient,) = torch.autograd.grad(error.square().sum(), at)
         return gradient[0].cpu().numpy() / 2
+
+    def side_gradient(self, z_hat: np.ndarray, y: np.ndarray, weight: np.ndarray, **side: np.ndarray) -> np.ndarray:
+        """See `Engine`."""
+        return self._run("side_gradient", z_hat, y, weight, side["z_step"], side["z_index"], side["offset"])
 
     def error(self, y_hat: torch.Tensor, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Of each pixel of x [1, 3, H, W] in 0..1, 0 outside `size`; y_hat in its own units [1, C, h, w]."""

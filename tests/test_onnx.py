@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 import nlaic
 from nlaic.codec import Codec
@@ -59,7 +59,8 @@ def pixels(codec, data, **options):
 def test_files_of_either_open_in_the_other(effort, graph_codec, torch_codec):
     picture = smooth_picture(300, 200, seed=effort)
     files = [codec.compress(picture, 55, effort=effort, block=(192, 128)) for codec in (graph_codec, torch_codec)]
-    assert abs(len(files[0]) - len(files[1])) <= 0.002 * len(files[0])
+    spread = 0.02 if effort >= 6 else 0.002  # where the search for z goes hangs by the last bits
+    assert abs(len(files[0]) - len(files[1])) <= spread * len(files[0])
     for data in files:
         assert np.abs(pixels(graph_codec, data) - pixels(torch_codec, data)).max() <= 1
         part = {"region": (150, 90, 100, 60), "boundary_filter": False}
@@ -173,15 +174,17 @@ def test_graphs_take_every_parameter_from_the_weights_file(path):
                 continue
             place = {entry.key: entry.value for entry in tensor.external_data}
             start, length = int(place["offset"]), int(place["length"])
-            stored = np.frombuffer(raw[start : start + length], np.float16).reshape(tuple(tensor.dims))
+            kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            stored = np.frombuffer(raw[start : start + length], kind).reshape(tuple(tensor.dims))
             assert place["location"] == file.name
-            assert np.array_equal(stored, weights.tensors[tensor.name])
+            assert np.array_equal(stored, weights.tensors[tensor.name]) and kind == weights.tensors[tensor.name].dtype
             taken.add(tensor.name)
         assert [t.name for t in model.graph.initializer if t not in inside] == graphs.parameters(name)
     float_networks = {
         n for n in weights.tensors if n.startswith(("g_a.", "h_a.", "h_s.", "context.", "g_s.", "boundary.", "filter."))
     }
-    assert taken == float_networks
+    integers = {f"scale.{n}.{part}" for n in range(4) for part in ("weight", "bias", "multiplier")}
+    assert taken == float_networks | (integers & set(weights.tensors))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

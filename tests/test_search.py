@@ -110,7 +110,7 @@ def test_the_shortcut_says_what_the_gradient_says(codec, block):
     torch.manual_seed(0)
     torch.nn.init.normal_(engine.net.g_s.lap.matrix, std=0.3)  # not symmetric, as trained ones are not
     y_hat = codec.decoded(chosen, rate)
-    engine._transforms, engine.precision = transforms(engine.net), "fp32"
+    engine._transforms, engine.precision = transforms(engine.net, codec.scale), "fp32"
     by_shortcut = engine.pull(y_hat, block.pixels, block.size)
     del engine._transforms["pull"]
     by_gradient = engine.pull(y_hat, block.pixels, block.size)

@@ -1,14 +1,15 @@
 """Layers of the networks: residual blocks, lapped transform, sub-pixel resampling, DCT kernels."""
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Back = Callable[[Tensor], Tensor]  # the gradient by what went in, of the one by what came out
 Layer = TypeVar("Layer", nn.Conv1d, nn.Conv2d)
 
 SLOPE = 0.1  # of every leaky ReLU of `light`
@@ -32,6 +33,40 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H, W]."""
         return x + self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x, SLOPE)), SLOPE, inplace=True))
+
+
+def reversible(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Back]:
+    """Run layers one after the other; returns what comes out, and what turns a gradient by that into one by x.
+
+    Without autograd, so that a graph can hold it. Layers are convolutions of stride 1 that keep the size, leaky ReLUs,
+    pixel shuffles, and what has a `reversible` of its own.
+    """
+    backs: list[Back] = []
+    for layer in layers:
+        x, back = _reversible(layer, x)
+        backs.append(back)
+
+    def through(gradient: Tensor) -> Tensor:
+        for back in reversed(backs):
+            gradient = back(gradient)
+        return gradient
+
+    return x, through
+
+
+def _reversible(layer: nn.Module, x: Tensor) -> tuple[Tensor, Back]:
+    if isinstance(layer, nn.Conv2d):
+        return layer(x), lambda g: F.conv2d(g, turned(layer.weight), padding=layer.kernel_size[0] // 2)
+    if isinstance(layer, nn.LeakyReLU):
+        return layer(x), lambda g: torch.where(x < 0, layer.negative_slope * g, g)
+    if isinstance(layer, nn.PixelShuffle):
+        return layer(x), lambda g: F.pixel_unshuffle(g, layer.upscale_factor)
+    return cast(tuple[Tensor, Back], layer.reversible(x))  # type: ignore[operator]
+
+
+def turned(weight: Tensor) -> Tensor:
+    """Weights [O, I, k, k] of a convolution to those of its transpose, [I, O, k, k]."""
+    return weight.transpose(0, 1).flip(2, 3)
 
 
 def zero_init(layer: Layer) -> Layer:

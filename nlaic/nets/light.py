@@ -24,6 +24,7 @@ from nlaic.arguments import check_least
 from nlaic.errors import NlaicError
 from nlaic.nets.layers import (
     SLOPE,
+    Back,
     Blocks,
     Fine,
     Lap,
@@ -32,6 +33,7 @@ from nlaic.nets.layers import (
     dct_kernels,
     dct_matrix,
     from_blocks,
+    reversible,
     to_blocks,
     zero_init,
 )
@@ -43,6 +45,7 @@ COEFFICIENTS = 16 * 16  # of a block of the transform, each channel
 LEAST_LUMA = 84  # the first in the last band is the 84th: an empty band has no mean
 BANDS = len(BAND_EDGES) + 3
 BRANCH = 0.1  # learned branches of g_a and g_s are scaled by this, so that one learning rate fits all
+CONTEXT = 0.5  # the same of the context
 ENERGY_FLOOR = 0.05  # in steps: energies below this say nothing, the symbols are all zero
 CARRIED_LEVELS = 3  # levels of the scale network for each table index
 
@@ -238,6 +241,10 @@ class HyperSynthesis(nn.Module):
         """See the class."""
         return self.branch(z_hat)
 
+    def reversible(self, z_hat: Tensor) -> tuple[Tensor, Back]:
+        """See `nlaic.nets.layers.reversible`."""
+        return reversible(self.branch, z_hat)
+
 
 class Context(nn.Module):
     """What decoded neighbours add to the mean: [B, C, h, w] to [B, C, h, w]; used at the second pass' positions.
@@ -257,7 +264,12 @@ class Context(nn.Module):
 
     def forward(self, seen: Tensor) -> Tensor:
         """See the class."""
-        return 0.5 * self.branch(seen)
+        return CONTEXT * self.branch(seen)
+
+    def reversible(self, seen: Tensor) -> tuple[Tensor, Back]:
+        """See `nlaic.nets.layers.reversible`."""
+        out, back = reversible(self.branch, seen)
+        return CONTEXT * out, lambda gradient: back(CONTEXT * gradient)
 
 
 def _rotation() -> Tensor:

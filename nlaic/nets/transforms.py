@@ -10,6 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nlaic.integer import IntegerScaleNetwork
+from nlaic.nets.side import SideGradient
 from nlaic.nets.vae import HyperpriorVAE, refined
 
 
@@ -106,8 +108,11 @@ class Boundary(nn.Module):
         return ((self.boundary(x, quality).float() - x) * 255)[0].permute(1, 2, 0)
 
 
-def transforms(net: HyperpriorVAE) -> dict[str, nn.Module]:
-    """Those of a codec by name, without the boundary filter; `pull` only where g_s has a linear shortcut."""
+def transforms(net: HyperpriorVAE, scale: IntegerScaleNetwork) -> dict[str, nn.Module]:
+    """Those of a codec by name, without the boundary filter.
+
+    `pull` only where g_s has a linear shortcut, `side_gradient` only where h_s and the context are `reversible`.
+    """
     found: dict[str, nn.Module] = {
         "analysis": Analysis(net.g_a),
         "hyper_analysis": HyperAnalysis(net.h_a),
@@ -118,6 +123,8 @@ def transforms(net: HyperpriorVAE) -> dict[str, nn.Module]:
         found["refine"] = Refine(net.context)
     if hasattr(net.g_s, "shortcut_transposed"):
         found["pull"] = Pull(net.g_s)
+    if hasattr(net.h_s, "reversible") and net.context is not None:
+        found["side_gradient"] = SideGradient(net.h_s, net.context, scale)
     return found
 
 

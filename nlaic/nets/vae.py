@@ -25,6 +25,7 @@ from nlaic.nets.scale import CENTRE, LEVELS, ScaleNetwork, bounded, round_throug
 SCALES = 64  # table indices
 SCALE_MIN, SCALE_MAX = 0.1, 100.0  # scales of r at index 0 and 63; below 0.1 a symbol other than 0 does not happen
 INDEX_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)  # natural log between neighbouring scales
+Z_SCALE_MIN = 0.04  # of z's tables, log-spaced as y's
 LEVELS_PER_UNIT = 8  # levels of the scale network's input for each unit of z
 SKIP = 5  # symbols of an index below this are not coded: at a scale below 0.17 they are other than 0 once in 300
 MEAN_LIMIT = 30.0  # what the context sees of a latent is clipped to this many steps

@@ -10,7 +10,7 @@ from nlaic.weights import read_weights
 def test_graphs_are_written_beside_the_weights_and_found(folder, run, tiny_model):
     Path("mine.safetensors").write_bytes(tiny_model.read_bytes())
     code, out, err = run("export mine.safetensors")
-    assert (code, err) == (0, []) and out[0].startswith(f"mine{SUFFIX}  6 graphs  ")
+    assert (code, err) == (0, []) and out[0].startswith(f"mine{SUFFIX}  7 graphs  ")
     weights = read_weights(Path("mine.safetensors"))
     assert read_graphs(Path(f"mine{SUFFIX}")).fit(weights) and find_graphs(weights) is not None
     assert run("export mine.safetensors")[0] == 1

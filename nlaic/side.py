@@ -1,0 +1,83 @@
+"""The search for z of efforts 6 to 9: Adam on what a block costs, by its gradient from the engine (`nlaic.nets.side`).
+
+h_a guesses z once, from y alone; here z is moved until its own bits, those of y and the error where the mean stands for
+a symbol that is not coded are least together. y stays as it is, and the decoder does not know.
+
+Each symbol is drawn between its two neighbours by a Gumbel softmax whose temperature falls: Yang, Bamler, Mandt,
+"Improving inference for neural image compression", https://arxiv.org/abs/2006.04240 (NeurIPS 2020).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nlaic.integer import OFFSET_SHIFT, at_quality
+from nlaic.rates import Rate
+
+if TYPE_CHECKING:
+    from nlaic.codec import Codec
+
+HOT, COLD = 0.5, 0.02  # temperatures of the first and the last step
+MOMENTUM, SQUARES, TINY = 0.9, 0.99, 1e-8  # of Adam
+RATES = (20, 0.06), (100, 0.03)  # steps of z at a time: by how many steps there are, between them in logarithms
+
+
+def search_side(codec: "Codec", y: np.ndarray, rate: Rate, steps: int, step_done: Callable[[], None]) -> np.ndarray:
+    """Search z of a block.
+
+    Args:
+        codec: whose engine has `side_gradient`.
+        y: in its own units, float32 [C, h, w].
+        rate: at the quality wanted, its weight [C, h, w].
+        steps: of the search.
+        step_done: called after each.
+
+    Returns:
+        z in steps [Cz, h/4, w/4], still to be rounded.
+    """
+    side, in_steps, z = of_rate(codec, rate), y / rate.step, codec.side(y, rate)
+    mean, square = np.zeros_like(z), np.zeros_like(z)
+    random = np.random.default_rng(0)
+    for number, (temperature, length) in enumerate(cooling(steps, learning_rate(steps)), 1):
+        z_hat, by_z = drawn(z, temperature, random)
+        gradient = by_z * codec.engine.side_gradient(z_hat, in_steps, rate.weight, **side)
+        mean += (1 - MOMENTUM) * (gradient - mean)
+        square += (1 - SQUARES) * (gradient * gradient - square)
+        z -= length / (1 - MOMENTUM**number) * mean / (np.sqrt(square / (1 - SQUARES**number)) + TINY)
+        step_done()
+    return z
+
+
+def of_rate(codec: "Codec", rate: Rate) -> dict[str, np.ndarray]:
+    """What `Engine.side_gradient` takes of a rate."""
+    return {
+        "z_step": rate.z_step,
+        "z_index": rate.z_index[:, None, None],
+        "offset": at_quality(codec.scale.offset, rate.quality)[:, None, None] / 2**OFFSET_SHIFT,
+    }
+
+
+def learning_rate(steps: int) -> float:
+    """The longer the search the shorter its steps."""
+    (few, fast), (many, slow) = RATES
+    return float(np.exp(np.interp(np.log(steps), np.log((few, many)), np.log((fast, slow)))))
+
+
+def cooling(steps: int, rate: float) -> Iterator[tuple[float, float]]:
+    """The temperature and Adam's rate of each step; the rate falls in the second half."""
+    for k in range(steps):
+        share = k / steps
+        yield HOT * (COLD / HOT) ** share, rate * min(1.0, 2 * (1 - share))
+
+
+def drawn(value: np.ndarray, temperature: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Random mixtures of the two integers next to each value, and their derivatives by it."""
+    low = np.floor(value)
+    share = np.clip(value - low, 1e-4, 1 - 1e-4)
+    uniform = np.clip(random.random(value.shape, np.float32), 1e-6, 1 - 1e-6)
+    # The higher neighbour's logit (Yang et al., section 3.3) and a logistic draw, the difference of two Gumbels.
+    logit = (np.arctanh(share) - np.arctanh(1 - share)) / temperature + np.log(uniform / (1 - uniform))
+    part = 1 / (1 + np.exp(-np.clip(logit, -80, 80)))
+    slope = (1 / (1 - share**2) + 1 / (1 - (1 - share) ** 2)) / temperature
+    return low + part, part * (1 - part) * slope
