@@ -95,8 +95,10 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
             progress(done / count)
 
     rounding = RateDistortionRounding.of(codec.coder.y, STRENGTH, OUTWARD)
-    z = search_side(codec, block.y, rate, side, step_done) if side else codec.side(block.y, rate)
-    aim, chosen = block.y, codec.with_side(block.y, z, rate, rounding)
+    aim, chosen = block.y, codec.symbols(block.y, rate, rounding)
+    if side:
+        found = codec.with_side(block.y, search_side(codec, block.y, rate, side, step_done), rate, rounding)
+        chosen = min(chosen, found, key=lambda symbols: cost(codec, block.y, rate, symbols))
     if plan.steps:
         from nlaic.anneal import anneal
 
@@ -114,6 +116,13 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
         chosen = codec.residuals(aim, chosen, rate, rounding)
         step_done()
     return chosen
+
+
+def cost(codec: "Codec", y: np.ndarray, rate: Rate, symbols: "Symbols") -> float:
+    """Bits, and what the error of y, in its own units [C, h, w], weighs in bits."""
+    payload = codec.coder.encode(symbols.z_hat, rate.z_index, symbols.r, symbols.index)
+    error = (codec.decoded(symbols, rate) - y) / rate.step
+    return 8 * len(payload) + float((rate.weight * error * error).sum())
 
 
 def ideal(codec: "Codec", block: Block, y_hat: np.ndarray) -> np.ndarray:
