@@ -7,6 +7,7 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim
 
+import nlaic.search
 from nlaic.codec import Codec
 from nlaic.errors import NlaicError
 from nlaic.nets.transforms import transforms
@@ -47,6 +48,14 @@ def test_it_lowers_the_loss(codec, block, quality, plan):
     rate = rate_at(codec.weights.tensors, quality)
     plain = codec.symbols(block.y, rate)
     assert loss_of(codec, block, rate, search(codec, block, rate, plan)) < loss_of(codec, block, rate, plain)
+
+
+def test_a_search_for_z_that_finds_worse_is_not_taken(codec, block, monkeypatch):
+    rate = rate_at(codec.weights.tensors, 500)
+    plain = codec.symbols(block.y, rate).z_hat
+    assert (search(codec, block, rate, Plan(20, 0, 0)).z_hat != plain).any()
+    monkeypatch.setattr(nlaic.search, "search_side", lambda *_: plain + 5)
+    np.testing.assert_array_equal(search(codec, block, rate, Plan(20, 0, 0)).z_hat, plain)
 
 
 def test_the_annealed_search_goes_by_what_the_weights_were_trained_for(codec, block):
