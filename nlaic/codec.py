@@ -49,7 +49,7 @@ BLOCK = (2048, 1024)
 EFFORTS = range(1, 10)
 EFFORT_ROUNDING = 2  # from here on symbols are rounded by what they cost
 REALISM = 0.95  # of pictures for people to look at: texture without the dots that 1 puts around edges
-CLOSE = 0.98  # where y is searched for, a share of a target that needs no further try
+CLOSE, NEAR = 0.98, 0.995  # shares of a target that need no further try: where y is searched for, where z alone is
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ class Codec:
             image: a Pillow picture. Alpha, grey, colour profile, EXIF and XMP are kept, the EXIF orientation is
                 applied, 16 bits become 8, CMYK becomes sRGB, mode F is refused (the table is in `nlaic.picture`).
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
-            bpp: target in bits per pixel: the best quality whose file is not larger; at efforts 6 to 9 the first that
-                has 98 % of it.
+            bpp: target in bits per pixel: the best quality whose file is not larger; at efforts 6 and 7 the first
+                that has 99.5 % of it, at 8 and 9 98 %.
             max_bytes: the same in bytes.
             effort: 1 (fastest) .. 9 (most quality for its bytes): 1 rounds, 2 rounds by what symbols cost, 3 to 5 do
                 it by the error's gradient in 1, 2, 4 rounds, 6 and 7 search the side stream first, 8 and 9 the symbols
@@ -356,7 +356,9 @@ class Codec:
 
         if effort <= EFFORT_ROUNDING:
             return largest_within(quick, limit)
-        return guided(thoughtful, quick, limit, CLOSE if PLANS[effort].side else 1.0, progress)
+        searched = self.engine.searches_side and PLANS[effort].side
+        close = CLOSE if effort >= EFFORT_TORCH else NEAR if searched else 1.0
+        return guided(thoughtful, quick, limit, close, progress)
 
 
 def _sides(block: tuple[int, int]) -> tuple[int, int]:

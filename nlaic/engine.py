@@ -80,7 +80,8 @@ class Engine(Protocol):
             z_hat: in steps, fractions too [Cz, h/4, w/4].
             y: in steps [C, h, w].
             weight: bits that a squared error of one step in y is worth [C, h, w].
-            side: of each channel `z_step`, `z_index` (its table) [Cz, 1, 1], `offset` of y's tables [C, 1, 1].
+            side: of each channel `z_step`, `z_index` (its table) [Cz, 1, 1], `offset` of y's tables [C, 1, 1];
+                `skip`, the index below which symbols are not coded [1].
         """
 
     def beside_a_worker(self) -> AbstractContextManager[bool]:

@@ -1,9 +1,9 @@
 """From a weights file to ONNX graphs that take their parameters from it.
 
 Each transform of `nlaic.nets.transforms` becomes a graph of its own, of any picture size. Parameters are external
-data: each names the weights file, its offset and its length there, is half precision as in the file, and is cast to
-float32 in the graph. So nothing is stored twice. The graphs go into one zip (`nlaic.graphs`); unpacked beside the
-weights file they are ordinary ONNX files for any program.
+data: each names the weights file, its offset and its length there, is half precision or integers as in the file, and
+is cast to float32 in the graph. So nothing is stored twice. The graphs go into one zip (`nlaic.graphs`); unpacked
+beside the weights file they are ordinary ONNX files for any program.
 """
 
 import json
@@ -38,7 +38,7 @@ FREE = {  # axes of any size, of every input
     **dict.fromkeys(("pixels", "strip"), (0, 1)),
     **dict.fromkeys(("y", "y_hat", "mean", "z_hat", "weight"), (1, 2)),
     **{"rows": (0,), "columns": (0,)},
-    **dict.fromkeys(("quality", "level", "z_step", "z_index", "offset"), ()),
+    **dict.fromkeys(("quality", "level", "z_step", "z_index", "offset", "skip"), ()),
 }
 DIFFERENCE = 2e-4  # between torch and a graph, over the largest value; pixels: one level
 
@@ -113,7 +113,7 @@ def _inputs(name: str, weights: Weights, size: tuple[int, int]) -> dict[str, Ten
         "side_gradient": {
             **{"z_hat": z_hat, "y": 4 * y, "weight": mean.square()},
             **{name: torch.full((hyper, 1, 1), value) for name, value in (("z_step", 0.7), ("z_index", 40.0))},
-            "offset": torch.full((latent, 1, 1), 18.0),
+            **{"offset": torch.full((latent, 1, 1), 18.0), "skip": torch.tensor([5.0])},
         },
         "boundary": {"strip": pixels[: height // 2, : width // 3].clone(), "quality": torch.tensor([0.37])},
     }[name]
@@ -171,7 +171,8 @@ def _with_places(model: onnx.ModelProto, weights: Weights, places: Mapping[str, 
         stored, is_float = weights.tensors[tensor.name], tensor.data_type == TensorProto.FLOAT
         kind = helper.np_dtype_to_tensor_dtype(stored.dtype)
         if tuple(tensor.dims) != stored.shape or kind != (TensorProto.FLOAT16 if is_float else tensor.data_type):
-            raise NlaicError(f"weights {weights.path}: {tensor.name} must be of half precision {tuple(tensor.dims)}")
+            expected = "half precision" if is_float else "integers of the type expected,"
+            raise NlaicError(f"weights {weights.path}: {tensor.name} must be of {expected} {tuple(tensor.dims)}")
         offset, length = places[tensor.name]
         for field in ("raw_data", "float_data", "int32_data"):
             tensor.ClearField(field)

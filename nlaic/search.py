@@ -1,6 +1,6 @@
 """The encoder thinks: symbols chosen by the gradient of the picture's error. The decoder does not know.
 
-Three steps:
+Three searches:
 
 - **z** (efforts 6 to 9, `nlaic.side`), where the engine has its gradient: to where it, y and its error cost least
   together.
@@ -48,7 +48,7 @@ PLANS = {
     3: Plan(0, 0, 1),
     4: Plan(0, 0, 2),
     5: Plan(0, 0, 4),
-    6: Plan(20, 0, 4),
+    6: Plan(20, 0, 4),  # where nothing searches z the same as 5
     7: Plan(30, 0, 8),
     8: Plan(30, 60, 0),
     9: Plan(100, 200, 0),

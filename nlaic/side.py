@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HOT, COLD = 0.5, 0.02  # temperatures of the first and the last step
 MOMENTUM, SQUARES, TINY = 0.9, 0.99, 1e-8  # of Adam
-RATES = (20, 0.06), (100, 0.03)  # steps of z at a time: by how many steps there are, between them in logarithms
+LEARNING_RATE = 0.03  # in steps of z
 
 
 def search_side(codec: "Codec", y: np.ndarray, rate: Rate, steps: int, step_done: Callable[[], None]) -> np.ndarray:
@@ -39,9 +39,9 @@ def search_side(codec: "Codec", y: np.ndarray, rate: Rate, steps: int, step_done
     side, in_steps, z = of_rate(codec, rate), y / rate.step, codec.side(y, rate)
     mean, square = np.zeros_like(z), np.zeros_like(z)
     random = np.random.default_rng(0)
-    for number, (temperature, length) in enumerate(cooling(steps, learning_rate(steps)), 1):
-        z_hat, by_z = drawn(z, temperature, random)
-        gradient = by_z * codec.engine.side_gradient(z_hat, in_steps, rate.weight, **side)
+    for number, (temperature, length) in enumerate(cooling(steps, LEARNING_RATE), 1):
+        z_hat, slope = drawn(z, temperature, random)
+        gradient = slope * codec.engine.side_gradient(z_hat, in_steps, rate.weight, **side)
         mean += (1 - MOMENTUM) * (gradient - mean)
         square += (1 - SQUARES) * (gradient * gradient - square)
         z -= length / (1 - MOMENTUM**number) * mean / (np.sqrt(square / (1 - SQUARES**number)) + TINY)
@@ -55,20 +55,15 @@ def of_rate(codec: "Codec", rate: Rate) -> dict[str, np.ndarray]:
         "z_step": rate.z_step,
         "z_index": rate.z_index[:, None, None],
         "offset": at_quality(codec.scale.offset, rate.quality)[:, None, None] / 2**OFFSET_SHIFT,
+        "skip": np.full(1, codec.coder.skip),
     }
 
 
-def learning_rate(steps: int) -> float:
-    """The longer the search the shorter its steps."""
-    (few, fast), (many, slow) = RATES
-    return float(np.exp(np.interp(np.log(steps), np.log((few, many)), np.log((fast, slow)))))
-
-
-def cooling(steps: int, rate: float) -> Iterator[tuple[float, float]]:
-    """The temperature and Adam's rate of each step; the rate falls in the second half."""
+def cooling(steps: int, learning_rate: float) -> Iterator[tuple[float, float]]:
+    """The temperature and Adam's learning rate of each step; it falls in the second half."""
     for k in range(steps):
         share = k / steps
-        yield HOT * (COLD / HOT) ** share, rate * min(1.0, 2 * (1 - share))
+        yield HOT * (COLD / HOT) ** share, learning_rate * min(1.0, 2 * (1 - share))
 
 
 def drawn(value: np.ndarray, temperature: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

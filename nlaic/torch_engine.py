@@ -18,6 +18,7 @@ from nlaic.integer import QUALITIES
 from nlaic.nets.boundary import BoundarySettings, LightFilter, PaperFilter, build_boundary
 from nlaic.nets.build import build, make_settings
 from nlaic.nets.precision import bf16_is_faster
+from nlaic.nets.side import SIDE
 from nlaic.nets.transforms import Boundary, Synthesis, picture, transforms
 from nlaic.nets.vae import HyperpriorVAE
 from nlaic.seams import BoundaryFilter
@@ -45,7 +46,8 @@ class TorchEngine:
         self.memory_format = torch.channels_last if last else torch.contiguous_format
         for network in (self.net.g_a, self.net.g_s):
             network.to(memory_format=self.memory_format)
-        self._transforms = transforms(self.net, weights.scale_network())
+        modules = transforms(self.net, weights.scale_network())
+        self._transforms = {name: module.to(self.device) for name, module in modules.items()}
         perceptual = network_state(weights, "g_s_perceptual")
         self._perceptual = {name: tensor.to(self.device) for name, tensor in perceptual.items()}
         self._mixed = (0.0, self._transforms["synthesis"])
@@ -87,7 +89,7 @@ class TorchEngine:
 
     def side_gradient(self, z_hat: np.ndarray, y: np.ndarray, weight: np.ndarray, **side: np.ndarray) -> np.ndarray:
         """See `Engine`."""
-        return self._run("side_gradient", z_hat, y, weight, side["z_step"], side["z_index"], side["offset"])
+        return self._run("side_gradient", z_hat, y, weight, *(side[name] for name in SIDE))
 
     def error(self, y_hat: torch.Tensor, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Of each pixel of x [1, 3, H, W] in 0..1, 0 outside `size`; y_hat in its own units [1, C, h, w]."""

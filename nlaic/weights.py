@@ -72,7 +72,7 @@ FILTER = "filter"  # in the place of one, in weights of filters
 PINNED: dict[str, str] = {
     "jpeg-b5db40bc.safetensors": "b5db40bc7958ba42dbc4c73fc288f15efa25a8d36ef87cf8428f78281ae4a85d",
     "light-2b8264ba.safetensors": "2b8264bad72dfc734918d4dcbbeff4f43dd9356773b78b1372ae4b8a34084265",
-    "light-2b8264ba.onnx.zip": "d5ff3e36579e9a79157fd2d0c17b5d082f8ed4c91d11ac5e5e3df719f676a9fb",
+    "light-2b8264ba.onnx.zip": "d48c1923231ca58e04a6f41f0af02736d8124c92b1ec0de70469904f1c701ec2",
     "restore-light-heic-3d87abc8.safetensors": "3d87abc88187080ee63e9587ccf85f3ef2266c9453ca1b3553265ba179cee62f",
     "restore-light-heic-3d87abc8.onnx.zip": "9342f6dee61598637b6098a70c5de4dec3ad927e53bc84914defe41c6bdb3d3c",
     "restore-light-jpeg-bd95113a.safetensors": "bd95113a48796c51e649384265d37fcea26dbc66a5bf6e7824be1638b401f6b6",

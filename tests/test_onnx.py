@@ -23,8 +23,11 @@ from nlaic.export import export, save_weights, with_network
 from nlaic.graphs import MANIFEST, SUFFIX, Graphs, find_graphs, read_graphs
 from nlaic.nets.light import LightSettings, build_light
 from nlaic.nets.paper import PaperSettings, build_paper, start_paper
+from nlaic.onnx_engine import OnnxEngine
 from nlaic.onnx_export import export_graphs
+from nlaic.rates import rate_at
 from nlaic.resources import resource_folder
+from nlaic.side import of_rate
 from nlaic.weights import ENCODING, PINNED, Weights, find_weights, read_weights
 from tests.conftest import batch, smooth_picture
 
@@ -65,6 +68,29 @@ def test_files_of_either_open_in_the_other(effort, graph_codec, torch_codec):
         assert np.abs(pixels(graph_codec, data) - pixels(torch_codec, data)).max() <= 1
         part = {"region": (150, 90, 100, 60), "boundary_filter": False}
         assert np.abs(pixels(graph_codec, data, **part) - pixels(torch_codec, data, **part)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (192, 128)])
+def test_the_gradient_by_z(size, graph_codec, torch_codec):
+    rate = rate_at(torch_codec.weights.tensors, 400)
+    y = torch_codec.engine.analysis(np.asarray(smooth_picture(*size, seed=2)))
+    given = (torch_codec.side(y, rate), y / rate.step, np.broadcast_to(rate.weight, y.shape))
+    assert graph_codec.engine.searches_side
+    got, expected = (c.engine.side_gradient(*given, **of_rate(c, rate)) for c in (graph_codec, torch_codec))
+    np.testing.assert_allclose(got, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("effort", [6, 7])
+def test_graphs_exported_before_z_was_searched_for(effort, weights, onnx_codec):
+    graphs = find_graphs(weights)
+    models = {name: model for name, model in graphs.models.items() if name != "side_gradient"}
+    codec = Codec(weights, OnnxEngine(weights, Execution(threads=1), Graphs(graphs.manifest, models)))
+    assert not codec.engine.searches_side
+    picture = smooth_picture(192, 128, seed=1)
+    sizes = [len(codec.compress(picture, max_bytes=1500, effort=e)) for e in (5, effort)]
+    assert max(sizes) <= 1500
+    if effort == 6:
+        assert codec.compress(picture, 40, effort=6) == codec.compress(picture, 40, effort=5)
 
 
 def test_narrow_blocks_and_strips(graph_codec, torch_codec):

@@ -167,7 +167,7 @@ def test_progress_grows_to_one(codec, block):
     assert seen[-1] == 1
 
 
-@pytest.mark.parametrize("effort", [2, 3, 8])
+@pytest.mark.parametrize("effort", [2, 3, 6, 8])
 def test_a_target_holds_at_every_effort(codec, effort, monkeypatch):
     monkeypatch.setitem(PLANS, 8, Plan(0, 4, 1))
     seen: list[float] = []

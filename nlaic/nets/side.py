@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from nlaic.integer import SHIFT, IntegerLayer, IntegerScaleNetwork
 from nlaic.nets.layers import Back, reversible, turned
 from nlaic.nets.scale import CENTRE, LEVELS, ScaleNetwork
-from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, MEAN_LIMIT, SCALE_MIN, SCALES, SKIP, Z_SCALE_MIN, first_pass
+from nlaic.nets.vae import INDEX_STEP, LEVELS_PER_UNIT, MEAN_LIMIT, SCALE_MIN, SCALES, Z_SCALE_MIN, first_pass
 
+SIDE = ("z_step", "z_index", "offset", "skip")  # what belongs to a quality and to the weights
 REACH, Z_REACH = 4, 12  # scales from 0 beyond which a symbol pulls as it does there: float32 ends
 MASS_MIN = 1e-6
 
@@ -22,7 +23,8 @@ class SideGradient(nn.Module):
         z_hat, in steps, fractions too [Cz, h/4, w/4];
         y, in steps [C, h, w];
         the bits that a squared error of one step in y is worth [C, h, w];
-        of each channel z's step, z's table [Cz, 1, 1], and the offset of y's table indices [C, 1, 1].
+        of each channel z's step, z's table [Cz, 1, 1], and the offset of y's table indices [C, 1, 1];
+        the index below which symbols are not coded [1].
 
     Rounding passes gradients as if nothing had happened. The scale network is played in float32, unrounded.
     """
@@ -33,9 +35,16 @@ class SideGradient(nn.Module):
         self.scale = nn.ModuleList(_Layer(layer) for layer in scale.layers)
 
     def forward(
-        self, z_hat: Tensor, y: Tensor, weight: Tensor, z_step: Tensor, z_index: Tensor, offset: Tensor
+        self,
+        z_hat: Tensor,
+        y: Tensor,
+        weight: Tensor,
+        z_step: Tensor,
+        z_index: Tensor,
+        offset: Tensor,
+        skip: Tensor,
     ) -> Tensor:
-        """See the class."""
+        """See the class: to [Cz, h/4, w/4]."""
         z, y = (z_hat * z_step)[None], y[None]
         index, index_back = reversible(self._scale_network(offset), z * LEVELS_PER_UNIT + CENTRE)
         mean, mean_back = reversible([self.h_s], z)
@@ -43,7 +52,7 @@ class SideGradient(nn.Module):
         seen = torch.where(first, (y - mean).round() + mean, mean)
         more, more_back = reversible([_Clip(-MEAN_LIMIT, MEAN_LIMIT), self.context], seen)
         residual = y - torch.where(first, mean, mean + more)
-        by_residual, by_index = _by_symbols(residual, index, weight)
+        by_residual, by_index = _by_symbols(residual, index, weight, skip)
         by_seen = more_back(torch.where(first, 0.0, -by_residual))
         by_z = mean_back(torch.where(first, 0.0, by_seen) - by_residual) + LEVELS_PER_UNIT * index_back(by_index)
         return by_z[0] * z_step + _by_side(z_hat, torch.exp(z_index * INDEX_STEP + math.log(Z_SCALE_MIN)))
@@ -70,6 +79,8 @@ class _Clip(nn.Module):
 
 
 class _Plus(nn.Module):
+    """Adds [C, 1, 1]."""
+
     def __init__(self, offset: Tensor) -> None:
         super().__init__()
         self.offset = offset
@@ -107,8 +118,8 @@ def _unedged(gradient: Tensor) -> Tensor:
     return columns + F.pad(rows[..., -1:], (width - 1, 0))
 
 
-def _by_symbols(residual: Tensor, index: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients by y's distance from its mean and by the table index.
+def _by_symbols(residual: Tensor, index: Tensor, weight: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients by y's distance from its mean and by the table index, all [1, C, h, w].
 
     Of the bits, -log2 of a Gaussian's mass (Eq. 3 of the paper, `nlaic.nets.vae.gaussian_bits`), where a symbol is
     coded; elsewhere of the error.
@@ -122,12 +133,12 @@ def _by_symbols(residual: Tensor, index: Tensor, weight: Tensor) -> tuple[Tensor
     at_high, at_low = (torch.exp(-0.5 * t * t) / math.sqrt(2 * math.pi) for t in (high, low))
     by_symbol = symbol.sign() * (at_low - at_high) / (scale * nats)
     by_index = INDEX_STEP * (high * at_high - low * at_low) / nats
-    coded = index >= SKIP
+    coded = index >= skip
     return torch.where(coded, by_symbol, 2 * weight * residual), torch.where(coded, by_index, 0.0)
 
 
 def _by_side(z_hat: Tensor, scale: Tensor) -> Tensor:
-    """The gradient of z's own bits, -log2 of a logistic density's mass (Eq. 4, `nlaic.nets.vae.logistic_bits`)."""
+    """The gradient of z's own bits [Cz, h/4, w/4]: -log2 of a logistic density's mass (Eq. 4; `logistic_bits`)."""
     magnitude = torch.minimum(z_hat.abs(), 0.5 + Z_REACH * scale)
     high, low = (torch.sigmoid(-(magnitude + half) / scale) for half in (0.5, -0.5))
     mass = (low - high).clamp_min(MASS_MIN)
