@@ -152,7 +152,7 @@ def compress(
         image: a Pillow picture. Alpha, grey, colour profile, EXIF and XMP are kept, the EXIF orientation is applied, 16
             bits become 8, CMYK becomes sRGB, mode F is refused (the table is in `nlaic.picture`).
         quality: 0..100 in steps of 0.1; not looked at where a target is given.
-        bpp: target in bits per pixel: the best quality whose file is not larger; at efforts 6 and 7 the first that
+        bpp: target in bits per pixel: the best quality whose file is not larger; at efforts 4 to 7 the first that
             has 99.5 % of it, at 8 and 9 98 %.
         max_bytes: the same in bytes.
         effort: 1 (fastest) .. 9 (most quality for its bytes; takes minutes a megapixel, 8 and 9 by torch).

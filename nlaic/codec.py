@@ -120,12 +120,12 @@ class Codec:
             image: a Pillow picture. Alpha, grey, colour profile, EXIF and XMP are kept, the EXIF orientation is
                 applied, 16 bits become 8, CMYK becomes sRGB, mode F is refused (the table is in `nlaic.picture`).
             quality: 0..100 in steps of 0.1; not looked at where a target is given.
-            bpp: target in bits per pixel: the best quality whose file is not larger; at efforts 6 and 7 the first
-                that has 99.5 % of it, at 8 and 9 98 %.
+            bpp: target in bits per pixel: the best quality whose file is not larger; at efforts 4 to 7 the first that
+                has 99.5 % of it, at 8 and 9 98 %.
             max_bytes: the same in bytes.
-            effort: 1 (fastest) .. 9 (most quality for its bytes): 1 rounds, 2 rounds by what symbols cost, 3 to 5 do
-                it by the error's gradient in 1, 2, 4 rounds, 6 and 7 search the side stream first, 8 and 9 the symbols
-                too: `nlaic.search`.
+            effort: 1 (fastest) .. 9 (most quality for its bytes): 1 rounds, 2 rounds by what symbols cost, 3 does it
+                by the error's gradient, 4 to 7 search the side stream first, for longer each, 8 and 9 the symbols too:
+                `nlaic.search`.
             block: (width, height) of the independent blocks, multiples of 64.
             strip: leave EXIF and XMP out, and the colour profile: colours are converted to sRGB.
             progress: called with the share that is done, 0..1; with a target it stops short of 1, and is not called at

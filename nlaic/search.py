@@ -2,7 +2,7 @@
 
 Three searches:
 
-- **z** (efforts 6 to 9, `nlaic.side`), where the engine has its gradient: to where it, y and its error cost least
+- **z** (efforts 4 to 9, `nlaic.side`), where the engine has its gradient: to where it, y and its error cost least
   together.
 - **Rounds** (efforts 3 to 7), with z_hat held, so that every symbol's table stays. The gradient of the squared error at
   the decoded y_hat says where y should have been: y_hat - gradient / (2 gain), the gain being the squared norm of g_s'
@@ -46,8 +46,8 @@ class Plan:
 
 PLANS = {
     3: Plan(0, 0, 1),
-    4: Plan(0, 0, 2),
-    5: Plan(0, 0, 4),
+    4: Plan(4, 0, 2),
+    5: Plan(4, 0, 4),
     6: Plan(20, 0, 4),  # where nothing searches z the same as 5
     7: Plan(30, 0, 8),
     8: Plan(30, 60, 0),

@@ -1,10 +1,8 @@
-"""The search for z of efforts 6 to 9: Adam on what a block costs, by its gradient from the engine (`nlaic.nets.side`).
+"""The search for z of efforts 4 to 9, by the gradient of what a block costs (`nlaic.nets.side`).
 
 h_a guesses z once, from y alone; here z is moved until its own bits, those of y and the error where the mean stands for
-a symbol that is not coded are least together. y stays as it is, and the decoder does not know.
-
-Each symbol is drawn between its two neighbours by a Gumbel softmax whose temperature falls: Yang, Bamler, Mandt,
-"Improving inference for neural image compression", https://arxiv.org/abs/2006.04240 (NeurIPS 2020).
+a symbol that is not coded are least together. y stays as it is, and the decoder does not know. A few steps go straight
+down (`descended`); with more of them, chance finds what is better still (`annealed`).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,9 +16,15 @@ from nlaic.rates import Rate
 if TYPE_CHECKING:
     from nlaic.codec import Codec
 
+FEW = 8  # steps go straight down up to here
+FIRST, SHORTER, LONGEST = 0.06, 0.6, 3.0  # of a step: its root mean square, its share of the one before, and a cap on it
+SOFT = 0.7  # share of z as it is in where the first gradient is taken; the rest, and the last, is rounded
+
 HOT, COLD = 0.5, 0.02  # temperatures of the first and the last step
 MOMENTUM, SQUARES, TINY = 0.9, 0.99, 1e-8  # of Adam
 LEARNING_RATE = 0.03  # in steps of z
+
+Slope = Callable[[np.ndarray], np.ndarray]  # the gradient by z in steps, of what a block costs
 
 
 def search_side(codec: "Codec", y: np.ndarray, rate: Rate, steps: int, step_done: Callable[[], None]) -> np.ndarray:
@@ -36,16 +40,49 @@ def search_side(codec: "Codec", y: np.ndarray, rate: Rate, steps: int, step_done
     Returns:
         z in steps [Cz, h/4, w/4], still to be rounded.
     """
-    side, in_steps, z = of_rate(codec, rate), y / rate.step, codec.side(y, rate)
-    mean, square = np.zeros_like(z), np.zeros_like(z)
+    side, in_steps = of_rate(codec, rate), y / rate.step
+
+    def slope(z_hat: np.ndarray) -> np.ndarray:
+        gradient = codec.engine.side_gradient(z_hat, in_steps, rate.weight, **side)
+        step_done()
+        return gradient
+
+    walk = descended if steps <= FEW else annealed
+    return walk(codec.side(y, rate), slope, steps)
+
+
+def descended(z: np.ndarray, slope: Slope, steps: int) -> np.ndarray:
+    """z after steps down the gradient, each shorter than the one before and equally long in every channel.
+
+    The gradient is taken ever nearer to z as it is rounded: so the last steps answer what rounding does.
+
+    Args:
+        z: to begin with [Cz, h, w].
+        slope: the gradient.
+        steps: how many.
+    """
+    for number in range(steps):
+        soft = SOFT * (1 - (number + 1) / steps)
+        gradient = slope(soft * z + (1 - soft) * np.rint(z))
+        size = np.sqrt(np.square(gradient).mean((1, 2), keepdims=True)) + TINY
+        z = z - FIRST * SHORTER**number * np.clip(gradient / size, -LONGEST, LONGEST)
+    return z
+
+
+def annealed(z: np.ndarray, slope: Slope, steps: int) -> np.ndarray:
+    """z after steps of Adam, each symbol drawn between its two neighbours by a Gumbel softmax that cools.
+
+    Yang, Bamler, Mandt, "Improving inference for neural image compression", https://arxiv.org/abs/2006.04240 (NeurIPS
+    2020). Arguments are those of `descended`.
+    """
+    z, mean, square = z.copy(), np.zeros_like(z), np.zeros_like(z)
     random = np.random.default_rng(0)
     for number, (temperature, length) in enumerate(cooling(steps, LEARNING_RATE), 1):
-        z_hat, slope = drawn(z, temperature, random)
-        gradient = slope * codec.engine.side_gradient(z_hat, in_steps, rate.weight, **side)
+        z_hat, by_z = drawn(z, temperature, random)
+        gradient = by_z * slope(z_hat)
         mean += (1 - MOMENTUM) * (gradient - mean)
         square += (1 - SQUARES) * (gradient * gradient - square)
         z -= length / (1 - MOMENTUM**number) * mean / (np.sqrt(square / (1 - SQUARES**number)) + TINY)
-        step_done()
     return z
 
 

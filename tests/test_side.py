@@ -1,8 +1,7 @@
-"""The search for z: its gradient against autograd through the network that is trained, its steps against Adam."""
+"""The search for z: its gradient against autograd through the network that is trained, its steps against Adam's."""
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from nlaic.export import restore
 from nlaic.nets.vae import INDEX_STEP, SCALE_MIN, SKIP, gaussian_bits, logistic_bits, round_through
 from nlaic.rates import rate_at
 from nlaic.search import Block, Plan, search
-from nlaic.side import cooling, drawn, search_side
+from nlaic.side import annealed, cooling, descended, drawn
 from tests.conftest import smooth_picture
 
 
@@ -79,17 +78,11 @@ def test_edges_repeat_in_the_gradient_too(codec, y):
     np.testing.assert_allclose(got, expected.numpy(), atol=0.005 * float(expected.abs().max()))
 
 
-def test_the_steps_are_adams(monkeypatch):
+def test_many_steps_are_adams(monkeypatch):
     """On a bowl, without draws: where torch's Adam comes to by the same rates."""
     centre, curvature = np.random.default_rng(1).normal(size=(2, 3, 2, 2))
-    start = np.zeros((3, 2, 2))
     monkeypatch.setattr(side, "drawn", lambda z, *_: (z, 1.0))
-    monkeypatch.setattr(side, "of_rate", lambda *_: {})
-    engine = SimpleNamespace(side_gradient=lambda z, *_: np.abs(curvature) * (z - centre))
-    codec = SimpleNamespace(engine=engine, side=lambda *_: start.copy())
-    rate = SimpleNamespace(step=1.0, weight=None)
-    steps = []
-    found = search_side(codec, start, rate, 40, lambda: steps.append(1))
+    found = annealed(np.zeros((3, 2, 2)), lambda z: np.abs(curvature) * (z - centre), 40)
 
     z = torch.zeros(3, 2, 2, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([z], betas=(0.9, 0.99))
@@ -97,7 +90,33 @@ def test_the_steps_are_adams(monkeypatch):
         z.grad = torch.from_numpy(np.abs(curvature)) * (z.detach() - torch.from_numpy(centre))
         adam.step()
     np.testing.assert_allclose(found, z.detach().numpy(), rtol=1e-6)
-    assert len(steps) == 40
+
+
+def test_a_few_steps_go_down_alike_in_every_channel_and_shorter_each():
+    """Whatever the size of its gradient."""
+    gradient = np.random.default_rng(2).uniform(-1, 1, (3, 5, 5)) * np.array([1e-3, 1.0, 1e3])[:, None, None]
+    places = [descended(np.zeros((3, 5, 5)), lambda _: gradient, steps) for steps in range(5)]
+    steps = np.diff(places, axis=0)
+    np.testing.assert_array_equal(np.sign(steps), np.sign([-gradient] * 4))
+    lengths = np.sqrt(np.square(steps).mean((2, 3)))
+    np.testing.assert_allclose(lengths, np.outer(0.06 * 0.6 ** np.arange(4), np.ones(3)), rtol=1e-4)
+
+
+def test_the_last_of_a_few_steps_sees_what_is_coded():
+    """Integers; the first a mixture with z as it is, that lies between both."""
+    seen, start = [], np.random.default_rng(3).uniform(-2, 2, (2, 4, 4))
+    descended(start, lambda z_hat: seen.append(z_hat) or np.zeros_like(z_hat), 4)
+    np.testing.assert_array_equal(seen[-1], np.round(start))
+    shares = [np.abs(z_hat - np.round(start)).sum() / np.abs(start - np.round(start)).sum() for z_hat in seen]
+    np.testing.assert_allclose(shares, sorted(shares, reverse=True))
+    assert 0.3 < shares[0] < 1
+
+
+@pytest.mark.parametrize("steps", [4, side.FEW, side.FEW + 1, 20])
+def test_each_step_is_told(codec, y, steps):
+    told = []
+    found = side.search_side(codec, y, at(codec, 500, y), steps, lambda: told.append(1))
+    assert len(told) == steps and found.shape == codec.side(y, at(codec, 500, y)).shape
 
 
 def test_draws_are_neighbours_in_proportion_and_their_slope_is_right():
@@ -114,15 +133,28 @@ def test_draws_are_neighbours_in_proportion_and_their_slope_is_right():
     np.testing.assert_allclose(drawn(at, 0.4, np.random.default_rng(5))[1], (high - low) / (2 * step), rtol=1e-3)
 
 
+@pytest.mark.parametrize("steps", [4, 20])
 @pytest.mark.parametrize("quality", [0, 100, 300, 600, 1000])
-def test_what_is_found_never_costs_more(codec, y, quality):
+def test_what_is_found_never_costs_more(codec, y, quality, steps):
     """By the modules that are trained; with plain rounding of y, as they do it."""
     rate = at(codec, quality, y)
     block = Block(np.zeros((128, 192, 3), np.uint8), (128, 192), y)
-    found = search(codec, block, rate, Plan(20, 0, 0))
+    found = search(codec, block, rate, Plan(steps, 0, 0))
     plain, after = (
         float(cost(codec, y, rate, torch.from_numpy(z_hat).float()))
         for z_hat in (codec.symbols(y, rate).z_hat, found.z_hat)
     )
     assert after < 1.005 * plain
     assert after < plain or quality in (0, 100)
+
+
+def test_more_steps_find_what_costs_less(codec, y):
+    """Means over qualities, of what it cost before: below 98 % after 4 steps, 1 % less after 20."""
+    block, left = Block(np.zeros((128, 192, 3), np.uint8), (128, 192), y), dict.fromkeys((4, 20), 0.0)
+    for quality in (0, 200, 400, 600, 800, 1000):
+        rate = at(codec, quality, y)
+        plain = float(cost(codec, y, rate, torch.from_numpy(codec.symbols(y, rate).z_hat).float()))
+        for steps in left:
+            found = search(codec, block, rate, Plan(steps, 0, 0))
+            left[steps] += float(cost(codec, y, rate, torch.from_numpy(found.z_hat).float())) / plain / 6
+    assert left[4] < 0.98 and left[20] < 0.99 * left[4]
