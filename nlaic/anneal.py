@@ -5,11 +5,11 @@ Symbols are drawn as in `nlaic.side`.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from nlaic.block import Block, BlockCodec, Symbols
 from nlaic.nets.ms_ssim import MsSsim
 from nlaic.nets.transforms import picture
 from nlaic.nets.vae import INDEX_STEP, SCALE_MIN, gaussian_bits
@@ -18,15 +18,11 @@ from nlaic.side import cooling
 from nlaic.torch_engine import TorchEngine
 from nlaic.visibility import Objective
 
-if TYPE_CHECKING:
-    from nlaic.codec import Codec, Symbols
-    from nlaic.search import Block
-
 LEARNING_RATE = 0.06  # in steps of y
 
 
 def anneal(
-    codec: "Codec", block: "Block", rate: Rate, start: "Symbols", steps: int, step_done: Callable[[], None]
+    codec: BlockCodec, block: Block, rate: Rate, start: Symbols, steps: int, step_done: Callable[[], None]
 ) -> np.ndarray:
     """Search y with z_hat fixed; returns it in its own units [C, h, w], still to be rounded. Needs the torch engine."""
     engine = codec.engine
@@ -67,7 +63,7 @@ def _drawn(value: torch.Tensor, temperature: float, generator: torch.Generator) 
 class _Distortion:
     """A block's squared error and 1 - MS-SSIM, as an objective weighs them, in bits; padding has no error."""
 
-    def __init__(self, engine: TorchEngine, block: "Block", objective: Objective, error_weight: float) -> None:
+    def __init__(self, engine: TorchEngine, block: Block, objective: Objective, error_weight: float) -> None:
         self._engine, self._block, self._objective = engine, block, objective
         self._worth = error_weight * block.pixels.size
         self._x = picture(engine.tensor(block.pixels))

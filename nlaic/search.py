@@ -15,18 +15,15 @@ Three searches:
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlaic.block import Block, BlockCodec, Symbols
 from nlaic.progress import Progress
 from nlaic.rates import Rate
 from nlaic.rounding import RateDistortionRounding
 from nlaic.side import search_side
 from nlaic.visibility import PYRAMID
-
-if TYPE_CHECKING:
-    from nlaic.codec import Codec, Symbols
 
 
 @dataclass(frozen=True)
@@ -59,22 +56,7 @@ SHARE, FINER = 0.18, 0.72  # a round goes SHARE / rounds^FINER of the way to whe
 STRENGTH, OUTWARD = 0.47, 0.04  # see `RateDistortionRounding`
 
 
-@dataclass(frozen=True)
-class Block:
-    """What a search works on.
-
-    Attributes:
-        pixels: the padded block, uint8 [H, W, 3].
-        size: (height, width) of what is not padding: errors elsewhere do not count.
-        y: its analysis, in its own units, float32 [C, H/16, W/16].
-    """
-
-    pixels: np.ndarray
-    size: tuple[int, int]
-    y: np.ndarray
-
-
-def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progress | None = None) -> "Symbols":
+def search(codec: BlockCodec, block: Block, rate: Rate, plan: Plan, progress: Progress | None = None) -> Symbols:
     """Choose a block's symbols.
 
     Args:
@@ -118,14 +100,14 @@ def search(codec: "Codec", block: Block, rate: Rate, plan: Plan, progress: Progr
     return chosen
 
 
-def cost(codec: "Codec", y: np.ndarray, rate: Rate, symbols: "Symbols") -> float:
+def cost(codec: BlockCodec, y: np.ndarray, rate: Rate, symbols: Symbols) -> float:
     """Bits, and what the error of y, in its own units [C, h, w], weighs in bits."""
     payload = codec.coder.encode(symbols.z_hat, rate.z_index, symbols.r, symbols.index)
     error = (codec.decoded(symbols, rate) - y) / rate.step
     return 8 * len(payload) + float((rate.weight * error * error).sum())
 
 
-def ideal(codec: "Codec", block: Block, y_hat: np.ndarray) -> np.ndarray:
+def ideal(codec: BlockCodec, block: Block, y_hat: np.ndarray) -> np.ndarray:
     """Where y_hat would have the least error if every symbol acted for itself, in y's own units [C, h, w]."""
     gain = codec.gain[0, :, None, None]
     correction = codec.engine.pull(y_hat, block.pixels, block.size)

@@ -6,18 +6,19 @@ down (`descended`); with more of them, chance finds what is better still (`annea
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlaic.block import BlockCodec
 from nlaic.integer import OFFSET_SHIFT, at_quality
 from nlaic.rates import Rate
 
-if TYPE_CHECKING:
-    from nlaic.codec import Codec
-
 FEW = 8  # steps go straight down up to here
-FIRST, SHORTER, LONGEST = 0.06, 0.6, 3.0  # of a step: its root mean square, its share of the one before, and a cap on it
+FIRST, SHORTER, LONGEST = (
+    0.06,
+    0.6,
+    3.0,
+)  # of a step: its root mean square, its share of the one before, and a cap on it
 SOFT = 0.7  # share of z as it is in where the first gradient is taken; the rest, and the last, is rounded
 
 HOT, COLD = 0.5, 0.02  # temperatures of the first and the last step
@@ -27,7 +28,7 @@ LEARNING_RATE = 0.03  # in steps of z
 Slope = Callable[[np.ndarray], np.ndarray]  # the gradient by z in steps, of what a block costs
 
 
-def search_side(codec: "Codec", y: np.ndarray, rate: Rate, steps: int, step_done: Callable[[], None]) -> np.ndarray:
+def search_side(codec: BlockCodec, y: np.ndarray, rate: Rate, steps: int, step_done: Callable[[], None]) -> np.ndarray:
     """Search z of a block.
 
     Args:
@@ -86,7 +87,7 @@ def annealed(z: np.ndarray, slope: Slope, steps: int) -> np.ndarray:
     return z
 
 
-def of_rate(codec: "Codec", rate: Rate) -> dict[str, np.ndarray]:
+def of_rate(codec: BlockCodec, rate: Rate) -> dict[str, np.ndarray]:
     """What `Engine.side_gradient` takes of a rate."""
     return {
         "z_step": rate.z_step,

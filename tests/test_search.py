@@ -8,11 +8,12 @@ import torch
 from pytorch_msssim import ms_ssim
 
 import nlaic.search
+from nlaic.block import Block
 from nlaic.codec import Codec
 from nlaic.errors import NlaicError
 from nlaic.nets.transforms import transforms
 from nlaic.rates import rate_at
-from nlaic.search import NEIGHBOURS, PLANS, Block, Plan, around, colour_channels, ideal, search
+from nlaic.search import NEIGHBOURS, PLANS, Plan, around, colour_channels, ideal, search
 from nlaic.tiles import pad
 from nlaic.visibility import Objective
 from tests.conftest import smooth_picture

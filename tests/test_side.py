@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from nlaic import side, torch_engine
+from nlaic.block import Block
 from nlaic.codec import Codec, load
 from nlaic.engine import Execution
 from nlaic.export import restore
 from nlaic.nets.vae import INDEX_STEP, SCALE_MIN, SKIP, gaussian_bits, logistic_bits, round_through
 from nlaic.rates import rate_at
-from nlaic.search import Block, Plan, search
+from nlaic.search import Plan, search
 from nlaic.side import annealed, cooling, descended, drawn
 from tests.conftest import smooth_picture
 

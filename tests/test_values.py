@@ -13,7 +13,8 @@ from PIL import Image
 
 import nlaic
 from nlaic import container
-from nlaic.codec import Symbols, load
+from nlaic.block import Symbols
+from nlaic.codec import load
 from nlaic.limits import pixel_limit
 from nlaic.rates import quality_number, rate_at
 from nlaic.target import target_bytes

@@ -19,7 +19,8 @@ from PIL import Image
 
 import nlaic
 from nlaic import container
-from nlaic.codec import Codec, Symbols
+from nlaic.block import Symbols
+from nlaic.codec import Codec
 from nlaic.export import Z_SCALE_MIN
 from nlaic.integer import INDICES, SHIFT, IntegerScaleNetwork, _clip, _shuffle, at_quality
 from nlaic.nets.build import build, make_settings

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlaic.block import Block
 from nlaic.codec import EFFORTS, Codec
 from nlaic.engine import Execution
 from nlaic.errors import NlaicError
 from nlaic.integer import QUALITIES
 from nlaic.rates import rate_at
-from nlaic.search import Block
 from nlaic.torch_engine import TorchEngine
 from nlaic.weights import Weights
 
