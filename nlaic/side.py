@@ -14,12 +14,9 @@ from nlaic.integer import OFFSET_SHIFT, at_quality
 from nlaic.rates import Rate
 
 FEW = 8  # steps go straight down up to here
-FIRST, SHORTER, LONGEST = (
-    0.06,
-    0.6,
-    3.0,
-)  # of a step: its root mean square, its share of the one before, and a cap on it
-SOFT = 0.7  # share of z as it is in where the first gradient is taken; the rest, and the last, is rounded
+FIRST, SHORTER = 0.06, 0.6  # root mean square of the first step; of each other, its share of the one before
+LONGEST = 3.0  # what a symbol moves at most, in root mean squares
+SOFT = 0.7  # gradients are taken between z as it is and z rounded: from less than this share of the first down to none
 
 HOT, COLD = 0.5, 0.02  # temperatures of the first and the last step
 MOMENTUM, SQUARES, TINY = 0.9, 0.99, 1e-8  # of Adam
@@ -55,7 +52,7 @@ def search_side(codec: BlockCodec, y: np.ndarray, rate: Rate, steps: int, step_d
 def descended(z: np.ndarray, slope: Slope, steps: int) -> np.ndarray:
     """z after steps down the gradient, each shorter than the one before and equally long in every channel.
 
-    The gradient is taken ever nearer to z as it is rounded: so the last steps answer what rounding does.
+    Gradients are taken ever nearer to z as it is rounded: so the last steps answer what rounding does.
 
     Args:
         z: to begin with [Cz, h, w].
